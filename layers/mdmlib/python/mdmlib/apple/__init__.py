@@ -1,0 +1,1 @@
+"""Apple's wire formats, pure: no AWS, no HTTP, no clock."""

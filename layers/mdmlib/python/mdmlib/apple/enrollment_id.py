@@ -1,0 +1,83 @@
+"""Who a message is from: the one identity that every key, log field and push target is."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Self
+
+from mdmlib.errors import BadRequestError
+
+SHARED_IPAD_USER_ID = "FFFFFFFF-FFFF-FFFF-FFFF-FFFFFFFFFFFF"
+"""The UserID that every Shared iPad user has; there the UserShortName tells users apart."""
+
+MAX_ID_LENGTH = 512
+"""Longer identifiers are refused: real ones have at most 36 + 1 + 255 characters, a key of DynamoDB 2,048 bytes."""
+
+
+class EnrollmentType(StrEnum):
+    """What kind of enrollment it is; the values are those of NanoMDM's webhook (``ids.type``)."""
+
+    DEVICE = "Device"
+    USER = "User"
+    USER_ENROLLMENT_DEVICE = "User Enrollment (Device)"
+    USER_ENROLLMENT = "User Enrollment"
+    SHARED_IPAD = "Shared iPad"
+
+    @property
+    def is_user_channel(self) -> bool:
+        """Whether this is a user's channel beside the one of a device."""
+        return self in {EnrollmentType.USER, EnrollmentType.USER_ENROLLMENT, EnrollmentType.SHARED_IPAD}
+
+
+@dataclass(frozen=True)
+class EnrollmentID:
+    """An enrollment's identity: ``value`` is its string form everywhere.
+
+    ``parent`` is the device's enrollment for a user channel, else None. User channels read ``<device>:<user>``, as
+    NanoMDM writes them.
+    """
+
+    value: str
+    type: EnrollmentType
+    parent: str | None = None
+
+    def __str__(self) -> str:
+        return self.value
+
+    @property
+    def device(self) -> str:
+        """The device channel's id: certificates are associated with it, user channels live and end with it."""
+        return self.parent or self.value
+
+    @classmethod
+    def from_message(cls, message: Mapping[str, object]) -> Self:
+        """Resolve the identity in a check-in message or command report.
+
+        UDID is looked at first: a message with both UDID and EnrollmentID is a device's. Raises
+        :class:`~mdmlib.errors.BadRequestError` when there is none, or one that could not be a key.
+        """
+        if udid := _identifier(message, "UDID"):
+            user_id = _identifier(message, "UserID")
+            if not user_id:
+                return cls(udid, EnrollmentType.DEVICE)
+            if user_id == SHARED_IPAD_USER_ID:
+                short_name = _identifier(message, "UserShortName")
+                if not short_name:
+                    raise BadRequestError("A Shared iPad user's message needs a UserShortName.", field="UserShortName")
+                return cls(f"{udid}:{short_name}", EnrollmentType.SHARED_IPAD, udid)
+            return cls(f"{udid}:{user_id}", EnrollmentType.USER, udid)
+        if enrollment_id := _identifier(message, "EnrollmentID"):
+            if user_id := _identifier(message, "EnrollmentUserID"):
+                return cls(f"{enrollment_id}:{user_id}", EnrollmentType.USER_ENROLLMENT, enrollment_id)
+            return cls(enrollment_id, EnrollmentType.USER_ENROLLMENT_DEVICE)
+        raise BadRequestError("The message names neither a UDID nor an EnrollmentID.", field="UDID")
+
+
+def _identifier(message: Mapping[str, object], key: str) -> str | None:
+    value = message.get(key)
+    if value is None or value == "":
+        return None
+    # '#' is what other kinds of partitions have in their keys (command#, cert#, outbox#): a device must not name one.
+    if not isinstance(value, str) or len(value) > MAX_ID_LENGTH or "#" in value or not value.isprintable():
+        raise BadRequestError(f"{key} is no identifier.", field=key)
+    return value

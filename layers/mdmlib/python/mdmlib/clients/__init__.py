@@ -1,0 +1,1 @@
+"""Clients of services that are not AWS: APNs, customers' webhooks."""

@@ -1,0 +1,90 @@
+"""Every error that PicoMDM raises on purpose.
+
+::
+
+    PicoMDMError
+    ├── BadRequestError          what was asked cannot be understood, or breaks a rule that is told
+    │   ├── MalformedBodyError   a body is no plist, no JSON, no CMS, no PKCS #10
+    │   ├── IdentityError        a device did not prove who it is (answered without a reason)
+    │   └── BodyTooLargeError    more than the edge accepts
+    ├── ForbiddenError           known, but not allowed (an expired link, a used challenge)
+    ├── NotFoundError            what is named does not exist
+    ├── ConflictError            the state does not allow it (a duplicate, a checked-out enrollment)
+    ├── GoneError                answered 410: the device shall not ask again (UserAuthenticate)
+    └── UnavailableError         ours or a neighbour's fault; asking again later is right
+
+Only :mod:`mdmlib.http` knows status codes. A message is for an administrator: what is wrong and what to do.
+It never holds a body, a token, a PIN or a key, for it may be logged.
+"""
+
+from typing import ClassVar
+
+
+class PicoMDMError(Exception):
+    """Base of all errors raised on purpose.
+
+    ``code`` is for machines (snake_case, stable across releases), the message for people. ``field`` names the
+    offending part of a request, where there is one.
+    """
+
+    default_code: ClassVar[str] = "internal_error"
+
+    def __init__(self, message: str, *, code: str | None = None, field: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code or self.default_code
+        self.field = field
+
+
+class BadRequestError(PicoMDMError):
+    """What was asked cannot be understood, or breaks a rule."""
+
+    default_code = "bad_request"
+
+
+class MalformedBodyError(BadRequestError):
+    """A body is not in the format that it should have."""
+
+    default_code = "malformed_body"
+
+
+class IdentityError(BadRequestError):
+    """A device did not prove who it is. The device edge answers 400 with an empty body, never 401."""
+
+    default_code = "identity_not_proven"
+
+
+class BodyTooLargeError(BadRequestError):
+    """A body exceeds what the edge accepts."""
+
+    default_code = "body_too_large"
+
+
+class ForbiddenError(PicoMDMError):
+    """What was presented is known but not, or no longer, good for this."""
+
+    default_code = "forbidden"
+
+
+class NotFoundError(PicoMDMError):
+    """What is named does not exist."""
+
+    default_code = "not_found"
+
+
+class ConflictError(PicoMDMError):
+    """The state of the thing does not allow it."""
+
+    default_code = "conflict"
+
+
+class GoneError(PicoMDMError):
+    """The service that the device asks for is not offered (410), as UserAuthenticate is declined."""
+
+    default_code = "gone"
+
+
+class UnavailableError(PicoMDMError):
+    """Something that we depend on failed; the same request later is right."""
+
+    default_code = "unavailable"

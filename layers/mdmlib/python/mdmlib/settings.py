@@ -1,0 +1,81 @@
+"""What a deployment can set. The template puts each into the functions' environment."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Self
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """One deployment's settings.
+
+    Read with :meth:`from_environment`, once, by :mod:`mdmlib.runtime`. URLs carry no trailing slash.
+    """
+
+    stack_name: str
+    enrollment_table: str
+    resource_table: str
+    payload_bucket: str
+    event_bus: str
+    secret_id: str
+    push_queue_url: str
+    sweep_queue_url: str
+    event_fallback_queue_url: str
+    webhook_queue_arn: str
+    device_url: str
+    """Where devices reach this deployment, as enrollment profiles say it: ``https://mdm.example.org``."""
+    apns_url: str = "https://api.push.apple.com"
+    apns_trust_anchor: str = field(default="", repr=False)
+    """PEM certificates to trust for ``apns_url`` instead of the system's; empty: the system's."""
+    organization: str = "PicoMDM"
+    """Shown to users as the sender of profiles."""
+    enrollment_access: str = "link"
+    """``link``: only with an enrollment link; ``open``: whoever reaches ``/mdm/enroll`` (MicroMDM's behaviour)."""
+    identity_days: int = 365
+    """Validity of the certificates that the SCEP CA issues."""
+    identity_grace_days: int = 30
+    """For how long an expired but associated certificate is still accepted."""
+    previous_identity_hours: int = 24
+    """For how long a replaced certificate may still report results."""
+    last_seen_minutes: int = 60
+    """``last_seen`` is written at most once in so many minutes."""
+    command_days: int = 180
+    """A pending command expires after so many days, unless it says otherwise."""
+    result_days: int = 90
+    """A command's result is kept for so many days."""
+    pushes_per_second: int = 500
+    """Pace of one push worker."""
+    webhook_url: str = ""
+    """The first webhook subscription, made by the template; empty: none."""
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> Self:
+        """Read the settings from upper-case variables of the fields' names.
+
+        Raises ``KeyError`` for a missing one that has no default: the template sets them all.
+        """
+        return cls(
+            stack_name=environment["STACK_NAME"],
+            enrollment_table=environment["ENROLLMENT_TABLE"],
+            resource_table=environment["RESOURCE_TABLE"],
+            payload_bucket=environment["PAYLOAD_BUCKET"],
+            event_bus=environment["EVENT_BUS"],
+            secret_id=environment["SECRET_ID"],
+            push_queue_url=environment["PUSH_QUEUE_URL"],
+            sweep_queue_url=environment["SWEEP_QUEUE_URL"],
+            event_fallback_queue_url=environment["EVENT_FALLBACK_QUEUE_URL"],
+            webhook_queue_arn=environment["WEBHOOK_QUEUE_ARN"],
+            device_url=environment["DEVICE_URL"].rstrip("/"),
+            apns_url=environment.get("APNS_URL", cls.apns_url).rstrip("/"),
+            apns_trust_anchor=environment.get("APNS_TRUST_ANCHOR", ""),
+            organization=environment.get("ORGANIZATION", cls.organization),
+            enrollment_access=environment.get("ENROLLMENT_ACCESS", cls.enrollment_access),
+            identity_days=int(environment.get("IDENTITY_DAYS", cls.identity_days)),
+            identity_grace_days=int(environment.get("IDENTITY_GRACE_DAYS", cls.identity_grace_days)),
+            previous_identity_hours=int(environment.get("PREVIOUS_IDENTITY_HOURS", cls.previous_identity_hours)),
+            last_seen_minutes=int(environment.get("LAST_SEEN_MINUTES", cls.last_seen_minutes)),
+            command_days=int(environment.get("COMMAND_DAYS", cls.command_days)),
+            result_days=int(environment.get("RESULT_DAYS", cls.result_days)),
+            pushes_per_second=int(environment.get("PUSHES_PER_SECOND", cls.pushes_per_second)),
+            webhook_url=environment.get("WEBHOOK_URL", ""),
+        )

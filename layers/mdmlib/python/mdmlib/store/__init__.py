@@ -1,0 +1,1 @@
+"""DynamoDB, S3 and Secrets Manager: one file per collection."""

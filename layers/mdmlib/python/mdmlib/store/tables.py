@@ -1,0 +1,410 @@
+"""The two tables: every item class, its keys and indexes. Their formats are final.
+
+All classes of a table stand here because pynamodb filters each Query by the classes that it knows: one that lived in a
+module that was not imported would vanish from results without a word.
+
+The enrollment table (hash ``enrollment_id``, range ``item``), one partition per enrollment:
+
+====================================  ==================================================================
+``!``                                 the record (:class:`Enrollment`); sorts first
+``c#<generation>#<priority><order>``  pending commands in the order in which they go out
+``d#<generation>#<dedup key>``        one pending command per key
+``m#Authenticate``, ``m#TokenUpdate`` the last check-in messages, sealed
+``r#<command uuid>``                  results
+``s#UnlockToken``, ``s#BootstrapToken`` secrets, sealed
+====================================  ==================================================================
+
+and partitions beside them, whose keys hold a ``#``, which no enrollment's id does:
+
+====================================  ==================================================================
+``command#<uuid>``, ``!``             a command with its payload, once for all its enrollments
+``cert#<sha256>``, ``!``              a device certificate and the enrollment that it is associated with
+``challenge#<nonce>``, ``!``          a SCEP challenge that was redeemed
+``issued#<sha256>``, ``!``            a certificate issued by SCEP, for clients that lost the answer
+``outbox#<shard>``, ``<event id>``    events that were committed with a record and not yet published
+====================================  ==================================================================
+
+The resource table (hash ``collection``, range ``name``) holds everything that administrators name.
+
+Times that are compared are epoch seconds (``*_at`` numbers); ``ttl`` is the attribute that DynamoDB deletes by.
+"""
+
+from typing import Any, ClassVar, Final
+from zlib import crc32
+
+from pynamodb.attributes import (
+    BinaryAttribute,
+    BooleanAttribute,
+    DiscriminatorAttribute,
+    JSONAttribute,
+    NumberAttribute,
+    UnicodeAttribute,
+)
+from pynamodb.connection import Connection
+from pynamodb.indexes import GlobalSecondaryIndex, IncludeProjection
+from pynamodb.models import Model
+
+RECORD: Final = "!"
+PENDING: Final = "c#"
+DEDUP: Final = "d#"
+MESSAGE: Final = "m#"
+RESULT: Final = "r#"
+SECRET: Final = "s#"
+
+COMMAND_PARTITION: Final = "command#"
+CERTIFICATE_PARTITION: Final = "cert#"
+CHALLENGE_PARTITION: Final = "challenge#"
+ISSUED_PARTITION: Final = "issued#"
+OUTBOX_PARTITION: Final = "outbox#"
+
+SHARDS: Final = 16
+"""How many shards the ``listing``, ``expiring`` and ``waiting`` indexes and the outbox have: ``0`` to ``f``."""
+
+FIRST_GENERATION: Final = "ffffffff"
+"""Generations are 8 hex digits that count down, so that the living one sorts directly after the record."""
+
+
+# pynamodb adds `cls IN (...)` to each Query, on indexes too: each index has to carry `cls`.
+class ByParent(GlobalSecondaryIndex["EnrollmentItem"]):
+    """The user channels of a device."""
+
+    class Meta:
+        index_name = "by_parent"
+        projection = IncludeProjection(["cls", "type", "state"])
+
+    parent_id = UnicodeAttribute(hash_key=True)
+    enrollment_id = UnicodeAttribute(range_key=True)
+
+
+class BySerial(GlobalSecondaryIndex["EnrollmentItem"]):
+    """The enrollments of a serial number."""
+
+    class Meta:
+        index_name = "by_serial"
+        projection = IncludeProjection(["cls", "type", "state"])
+
+    serial_number = UnicodeAttribute(hash_key=True)
+    enrollment_id = UnicodeAttribute(range_key=True)
+
+
+LISTING_ATTRIBUTES: Final = (
+    "cls",
+    "type",
+    "parent_id",
+    "state",
+    "blocked",
+    "serial_number",
+    "model",
+    "product_name",
+    "os_version",
+    "device_name",
+    "enrolled_at",
+    "last_seen_at",
+)
+
+
+class Listing(GlobalSecondaryIndex["EnrollmentItem"]):
+    """All enrollments, in 16 shards, with what a list of them shows."""
+
+    class Meta:
+        index_name = "listing"
+        projection = IncludeProjection(list(LISTING_ATTRIBUTES))
+
+    listing_shard = UnicodeAttribute(hash_key=True)
+    enrollment_id = UnicodeAttribute(range_key=True)
+
+
+class Expiring(GlobalSecondaryIndex["EnrollmentItem"]):
+    """Enrollments by the end of their identity's validity."""
+
+    class Meta:
+        index_name = "expiring"
+        projection = IncludeProjection(["cls", "state"])
+
+    expiring_shard = UnicodeAttribute(hash_key=True)
+    identity_not_after = NumberAttribute(range_key=True)
+
+
+class Waiting(GlobalSecondaryIndex["EnrollmentItem"]):
+    """Pending commands by age."""
+
+    class Meta:
+        index_name = "waiting"
+        projection = IncludeProjection(["cls", "command_uuid"])
+
+    waiting_shard = UnicodeAttribute(hash_key=True)
+    enqueued_at = NumberAttribute(range_key=True)
+
+
+class EnrollmentItem(Model):
+    """Any item of the enrollment table."""
+
+    class Meta:
+        table_name: ClassVar[str | None] = None  # bind() says
+        region: ClassVar[str | None] = None
+        host: ClassVar[str | None] = None
+        connect_timeout_seconds = 2
+        read_timeout_seconds = 5
+        max_retry_attempts = 3
+
+    enrollment_id = UnicodeAttribute(hash_key=True)
+    item = UnicodeAttribute(range_key=True)
+    cls = DiscriminatorAttribute()
+    ttl = NumberAttribute(null=True)
+
+    by_parent = ByParent()
+    by_serial = BySerial()
+    listing = Listing()
+    expiring = Expiring()
+    waiting = Waiting()
+
+
+class Enrollment(EnrollmentItem, discriminator="enrollment"):
+    """An enrollment's record, item ``!``.
+
+    ``state`` is ``authenticated`` (between Authenticate and TokenUpdate), ``enrolled``, ``checked_out`` or ``deleted``
+    (a tombstone, which keeps the generation).
+    """
+
+    type = UnicodeAttribute()
+    state = UnicodeAttribute()
+    blocked = BooleanAttribute(null=True)
+    parent_id = UnicodeAttribute(null=True)
+    listing_shard = UnicodeAttribute(null=True)
+
+    serial_number = UnicodeAttribute(null=True)
+    model = UnicodeAttribute(null=True)
+    model_name = UnicodeAttribute(null=True)
+    product_name = UnicodeAttribute(null=True)
+    os_version = UnicodeAttribute(null=True)
+    build_version = UnicodeAttribute(null=True)
+    device_name = UnicodeAttribute(null=True)
+    imei = UnicodeAttribute(null=True)
+    meid = UnicodeAttribute(null=True)
+    user_short_name = UnicodeAttribute(null=True)
+    user_long_name = UnicodeAttribute(null=True)
+
+    topic = UnicodeAttribute(null=True)
+    push = BinaryAttribute(null=True, legacy_encoding=False)
+    """Sealed JSON ``{"token": hex, "magic": str}``, as of the last TokenUpdate."""
+    push_token_hash = UnicodeAttribute(null=True)
+    """SHA-256 of the token: APNs' refusal of an older one must not disable a newer one."""
+    push_failure = UnicodeAttribute(null=True)
+    """APNs' final reason for refusing this token (``Unregistered``, ``BadDeviceToken``); a TokenUpdate ends it."""
+    push_failed_at = NumberAttribute(null=True)
+
+    identity = UnicodeAttribute(null=True)
+    """SHA-256 (hex) of the associated certificate."""
+    identity_not_after = NumberAttribute(null=True)
+    expiring_shard = UnicodeAttribute(null=True)
+    previous_identity = UnicodeAttribute(null=True)
+    previous_identity_until = NumberAttribute(null=True)
+
+    generation = UnicodeAttribute()
+    epoch = NumberAttribute(default=0)
+    """Of a device: counts its Authenticates and CheckOuts; one write ends all user channels of older epochs."""
+    device_epoch = NumberAttribute(null=True)
+    """Of a user channel: the device's epoch that it was enabled under."""
+    token_update_tally = NumberAttribute(default=0)
+    awaiting_configuration = BooleanAttribute(null=True)
+
+    authenticate_hash = UnicodeAttribute(null=True)
+    """SHA-256 over the last Authenticate's body and certificate: tells a repeat from a new enrollment."""
+    authenticate_event_id = UnicodeAttribute(null=True)
+    authenticated_at = NumberAttribute(null=True)
+    enrolled_at = NumberAttribute(null=True)
+    checked_out_at = NumberAttribute(null=True)
+    last_seen_at = NumberAttribute(null=True)
+    link = UnicodeAttribute(null=True)
+    """The enrollment link (its public id) that the identity was issued under."""
+
+
+class PendingCommand(EnrollmentItem, discriminator="pending"):
+    """A command that waits for its enrollment."""
+
+    command_uuid = UnicodeAttribute()
+    request_type = UnicodeAttribute()
+    payload = BinaryAttribute(null=True, legacy_encoding=False)
+    """The raw plist, sealed for ``<enrollment id>/<item>``, when it is at most 4 KiB; else it is the command's."""
+    enqueued_at = NumberAttribute()
+    waiting_shard = UnicodeAttribute()
+    expires_at = NumberAttribute()
+    not_before = NumberAttribute(null=True)
+    not_now_at = NumberAttribute(null=True)
+    """When it was first answered NotNow."""
+    not_now_tally = NumberAttribute(null=True)
+    dedup_key = UnicodeAttribute(null=True)
+
+
+class DedupKey(EnrollmentItem, discriminator="dedup"):
+    """Holds the place of the one pending command with this key."""
+
+    command_uuid = UnicodeAttribute()
+
+
+class Message(EnrollmentItem, discriminator="message"):
+    """The last Authenticate or TokenUpdate, whole."""
+
+    body = BinaryAttribute(legacy_encoding=False)
+    """Sealed for ``<enrollment id>/<item>``."""
+    received_at = NumberAttribute()
+
+
+class EnrollmentSecret(EnrollmentItem, discriminator="secret"):
+    """An unlock token or bootstrap token."""
+
+    value = BinaryAttribute(legacy_encoding=False)
+    """Sealed for ``<enrollment id>/<item>``."""
+    received_at = NumberAttribute()
+
+
+class CommandResult(EnrollmentItem, discriminator="result"):
+    """What a device finally reported on a command."""
+
+    command_uuid = UnicodeAttribute()
+    request_type = UnicodeAttribute(null=True)
+    status = UnicodeAttribute()
+    event_id = UnicodeAttribute()
+    """A repeated report is published again under this id."""
+    error_chain: JSONAttribute = JSONAttribute(null=True)
+    payload = BinaryAttribute(null=True, legacy_encoding=False)
+    """The whole report, sealed for ``<enrollment id>/<item>``; above 16 KiB it lies in S3."""
+    payload_ref = UnicodeAttribute(null=True)
+    reported_at = NumberAttribute()
+
+
+class Command(EnrollmentItem, discriminator="command"):
+    """A command as an administrator queued it, in a partition of its own."""
+
+    request_type = UnicodeAttribute()
+    body_hash = UnicodeAttribute()
+    """SHA-256 (hex) of the raw plist."""
+    order = UnicodeAttribute()
+    """``<priority><order>``: with an enrollment's generation this is the key of its pending item."""
+    payload = BinaryAttribute(null=True, legacy_encoding=False)
+    """The raw plist, sealed for ``command#<uuid>/!``; above 350 KiB it lies in S3."""
+    payload_ref = UnicodeAttribute(null=True)
+    created_at = NumberAttribute()
+    expires_at = NumberAttribute()
+
+
+class Certificate(EnrollmentItem, discriminator="certificate"):
+    """A device's certificate. The conditional write of ``associated_id`` is what keeps it at one enrollment."""
+
+    associated_id = UnicodeAttribute(null=True)
+    associated_at = NumberAttribute(null=True)
+    not_after = NumberAttribute(null=True)
+    link = UnicodeAttribute(null=True)
+
+
+class RedeemedChallenge(EnrollmentItem, discriminator="challenge"):
+    """A SCEP challenge that was used; its ``ttl`` is after the challenge's own expiry."""
+
+    link = UnicodeAttribute(null=True)
+
+
+class IssuedCertificate(EnrollmentItem, discriminator="issued"):
+    """What SCEP answered to a transaction ID and key."""
+
+    certificate = BinaryAttribute(legacy_encoding=False)
+    """DER; public."""
+
+
+class OutboxEvent(EnrollmentItem, discriminator="outbox"):
+    """An event committed with the state that it tells of."""
+
+    topic = UnicodeAttribute()
+    detail = UnicodeAttribute()
+    """JSON, exactly what goes to the bus."""
+    created_at = NumberAttribute()
+
+
+class ResourceItem(Model):
+    """Any item of the resource table."""
+
+    class Meta:
+        table_name: ClassVar[str | None] = None  # bind() says
+        region: ClassVar[str | None] = None
+        host: ClassVar[str | None] = None
+        connect_timeout_seconds = 2
+        read_timeout_seconds = 5
+        max_retry_attempts = 3
+
+    collection = UnicodeAttribute(hash_key=True)
+    name = UnicodeAttribute(range_key=True)
+    cls = DiscriminatorAttribute()
+    ttl = NumberAttribute(null=True)
+
+
+class CertificateAuthority(ResourceItem, discriminator="ca"):
+    """Collection ``ca``: the SCEP CA (``scep``) and, later, uploaded ones."""
+
+    certificate = BinaryAttribute(legacy_encoding=False)
+    """DER."""
+    private_key = BinaryAttribute(null=True, legacy_encoding=False)
+    """PKCS #8 DER, sealed for ``ca/<name>``."""
+    created_at = NumberAttribute()
+
+
+class PushCertificate(ResourceItem, discriminator="push_certificate"):
+    """Collection ``push_certificate``, name = topic."""
+
+    certificate = BinaryAttribute(legacy_encoding=False)
+    """PEM."""
+    private_key = BinaryAttribute(legacy_encoding=False)
+    """PEM (PKCS #8), sealed for ``push_certificate/<topic>``."""
+    not_after = NumberAttribute()
+    uploaded_at = NumberAttribute()
+
+
+class EnrollmentLink(ResourceItem, discriminator="enrollment_link"):
+    """Collection ``enrollment_link``, name = the link's public id (a part of the SHA-256 of its token)."""
+
+    topic = UnicodeAttribute()
+    created_at = NumberAttribute()
+    expires_at = NumberAttribute()
+    max_uses = NumberAttribute(null=True)
+    uses = NumberAttribute(default=0)
+    revoked = BooleanAttribute(null=True)
+    note = UnicodeAttribute(null=True)
+
+
+class WebhookSubscription(ResourceItem, discriminator="webhook"):
+    """Collection ``webhook``, name = the subscription's id."""
+
+    url = UnicodeAttribute()
+    topics: JSONAttribute = JSONAttribute(null=True)
+    """Filter: a list of topics; null: all."""
+    hmac_key = BinaryAttribute(null=True, legacy_encoding=False)
+    """Sealed for ``webhook/<id>``."""
+    created_at = NumberAttribute()
+    held_until = NumberAttribute(null=True)
+    """While it keeps failing, its messages are postponed until then."""
+    failures = NumberAttribute(default=0)
+
+
+def bind(*, enrollment_table: str, resource_table: str, region: str | None = None, host: str | None = None) -> None:
+    """Tell the item classes their tables. Called by :mod:`mdmlib.runtime` before the first use."""
+    for base, table in ((EnrollmentItem, enrollment_table), (ResourceItem, resource_table)):
+        meta: Any = base.Meta
+        meta.table_name, meta.region, meta.host = table, region, host
+        # On the base class, so that its subclasses find this one: each would make a client of its own.
+        base._connection = None  # noqa: SLF001 - a table's name may change between tests
+        base._get_connection()  # noqa: SLF001
+    # Both tables share one client: making one costs 50 ms of a cold start.
+    ResourceItem._get_connection().connection._client = connection().client  # noqa: SLF001
+
+
+def connection() -> Connection:
+    """Return the connection that both tables share, for transactions."""
+    return EnrollmentItem._get_connection().connection  # noqa: SLF001
+
+
+def shard_of(key: str) -> str:
+    """Return the shard, ``0`` to ``f``, that a key belongs to; stable across processes and releases."""
+    return f"{crc32(key.encode()) % SHARDS:x}"
+
+
+def next_generation(generation: str) -> str:
+    """Return the generation after this one; generations count down."""
+    return f"{int(generation, 16) - 1:08x}"
