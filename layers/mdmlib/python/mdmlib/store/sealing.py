@@ -43,8 +43,7 @@ class MasterKeys:
             parsed = json.loads(document)
             current = parsed.pop("current_key")
             keys = {key_id: str(value).encode() for key_id, value in parsed.items()}
-            if current not in keys:
-                raise KeyError(current)
+            keys[current]
         except (ValueError, KeyError, AttributeError) as error:
             # The document itself must not be shown: json's message would quote a part of it.
             raise UnavailableError("The stack's secret is no document of master keys.", code="secret_unusable") from (

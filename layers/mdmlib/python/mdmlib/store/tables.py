@@ -49,7 +49,7 @@ PENDING: Final = "c#"
 DEDUP: Final = "d#"
 MESSAGE: Final = "m#"
 RESULT: Final = "r#"
-SECRET: Final = "s#"
+SECRET: Final = "s#"  # noqa: S105 - a key's prefix
 
 COMMAND_PARTITION: Final = "command#"
 CERTIFICATE_PARTITION: Final = "cert#"
@@ -212,6 +212,10 @@ class Enrollment(EnrollmentItem, discriminator="enrollment"):
     """SHA-256 over the last Authenticate's body and certificate: tells a repeat from a new enrollment."""
     authenticate_event_id = UnicodeAttribute(null=True)
     authenticated_at = NumberAttribute(null=True)
+    token_update_hash = UnicodeAttribute(null=True)
+    """SHA-256 over the last TokenUpdate's body and certificate: a repeat is published again under the same id."""
+    token_update_event_id = UnicodeAttribute(null=True)
+    token_updated_at = NumberAttribute(null=True)
     enrolled_at = NumberAttribute(null=True)
     checked_out_at = NumberAttribute(null=True)
     last_seen_at = NumberAttribute(null=True)

@@ -1,0 +1,109 @@
+"""The device edge: what Apple devices send, and what they get.
+
+Devices act on status codes: 200 is the only success, 401 makes them un-enroll and is sent by nothing here. Every
+failure is a status and an empty body: nothing is revealed to whoever is at the other end, the reason is in the log.
+"""
+
+from base64 import b64decode
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Final
+
+from aws_lambda_powertools.event_handler import Response
+
+from mdmlib.errors import (
+    BadRequestError,
+    BodyTooLargeError,
+    ConflictError,
+    ForbiddenError,
+    GoneError,
+    MalformedBodyError,
+    NotFoundError,
+    PicoMDMError,
+    UnavailableError,
+)
+from mdmlib.observability import log_unforeseen, logger
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools.event_handler import APIGatewayHttpResolver
+    from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
+
+MAX_BODY_BYTES: Final = 4_613_734
+"""4.4 MiB: in base64 with its envelope this just fits Lambda's 6 MiB."""
+
+_STATUS: Final[tuple[tuple[type[PicoMDMError], HTTPStatus], ...]] = (
+    (BodyTooLargeError, HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
+    (BadRequestError, HTTPStatus.BAD_REQUEST),
+    (ForbiddenError, HTTPStatus.FORBIDDEN),
+    (NotFoundError, HTTPStatus.NOT_FOUND),
+    # A device that disagrees with our state cannot mend it: to it, it was a bad request.
+    (ConflictError, HTTPStatus.BAD_REQUEST),
+    (GoneError, HTTPStatus.GONE),
+    (UnavailableError, HTTPStatus.SERVICE_UNAVAILABLE),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceRequest:
+    """A request as a device sent it. ``body`` is exact to the byte: signatures are over it."""
+
+    body: bytes
+    mdm_signature: str | None
+    """The ``Mdm-Signature`` header, still base64."""
+    url_params: Mapping[str, str]
+    """The query of the profile's URL, passed on to webhooks."""
+    headers: Mapping[str, str]
+    """Names in lower case."""
+
+
+def decode(event: "APIGatewayProxyEventV2") -> DeviceRequest:
+    """Read API Gateway's event. Raises BodyTooLargeError and, for base64 that is none, MalformedBodyError."""
+    raw = event.raw_event
+    body = raw.get("body") or ""
+    if raw.get("isBase64Encoded"):
+        if len(body) > MAX_BODY_BYTES * 4 // 3 + 4:
+            raise BodyTooLargeError("The body is larger than 4.4 MiB.")
+        try:
+            content = b64decode(body, validate=True)
+        except ValueError as error:
+            raise MalformedBodyError("The body is not base64, although the gateway says so.") from error
+    else:
+        content = body.encode()
+    if len(content) > MAX_BODY_BYTES:
+        raise BodyTooLargeError("The body is larger than 4.4 MiB.")
+    headers = {name.lower(): value for name, value in (raw.get("headers") or {}).items()}
+    return DeviceRequest(
+        body=content,
+        mdm_signature=headers.get("mdm-signature"),
+        url_params=raw.get("queryStringParameters") or {},
+        headers=headers,
+    )
+
+
+def plist(body: bytes | None) -> Response[bytes]:
+    """Answer 200 with a plist, or with zero bytes for None: "no more commands" and "received"."""
+    if not body:
+        return Response(HTTPStatus.OK, body=b"")
+    return Response(HTTPStatus.OK, content_type="application/xml", body=body)
+
+
+def status_of(error: PicoMDMError) -> HTTPStatus:
+    """Return the status that a device gets for an error."""
+    return next((status for kind, status in _STATUS if isinstance(error, kind)), HTTPStatus.INTERNAL_SERVER_ERROR)
+
+
+def register_error_handlers(app: "APIGatewayHttpResolver") -> None:
+    """Answer every error with its status and nothing more, and log its reason."""
+
+    @app.exception_handler(PicoMDMError)
+    def refuse(error: PicoMDMError) -> Response[bytes]:
+        status = status_of(error)
+        log: Callable[..., None] = logger.error if status >= HTTPStatus.INTERNAL_SERVER_ERROR else logger.warning
+        log("Device request refused", code=error.code, reason=error.message, status=int(status))
+        return Response(status, body=b"")
+
+    @app.exception_handler(Exception)
+    def fail(error: Exception) -> Response[bytes]:
+        log_unforeseen("Device request failed", error)
+        return Response(HTTPStatus.INTERNAL_SERVER_ERROR, body=b"")
