@@ -1,0 +1,173 @@
+"""The command queue of an enrollment: one partition, one Query for what a connect needs."""
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from pynamodb.exceptions import DoesNotExist, PutError
+
+from mdmlib.errors import ConflictError
+from mdmlib.store import tables
+from mdmlib.store.payloads import PayloadStore
+from mdmlib.store.sealing import Sealer
+from mdmlib.store.tables import (
+    Command,
+    CommandResult,
+    Enrollment,
+    EnrollmentItem,
+    PendingCommand,
+)
+
+FIRST_PAGE: Final = 3
+"""The record, the command being answered, and the next one."""
+PAGE: Final = 100
+INLINE_PENDING_BYTES: Final = 4 * 1024
+"""Payloads up to this size travel in each pending item; larger ones are read from the command's own item."""
+INLINE_COMMAND_BYTES: Final = 350 * 1024
+INLINE_RESULT_BYTES: Final = 16 * 1024
+_CACHED_PAYLOADS_BYTES: Final = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class FirstPage:
+    """What one strongly consistent Query brings of an enrollment."""
+
+    record: Enrollment | None
+    pending: tuple[PendingCommand, ...]
+    """The first commands of the living generation, in order."""
+    complete: bool
+    """Whether ``pending`` is the whole queue."""
+
+
+class CommandQueueStore:
+    """Reads and writes of pending commands, commands and results."""
+
+    def __init__(self, *, sealer: Sealer, payloads: PayloadStore) -> None:
+        self._sealer = sealer
+        self._payloads = payloads
+        self._cache: OrderedDict[str, bytes] = OrderedDict()
+        self._cached_bytes = 0
+
+    def first_page(self, enrollment_id: str) -> FirstPage:
+        """Read the record and the first commands in one call."""
+        # "d" ends the range before dedup keys, messages, results and secrets.
+        items = list(
+            EnrollmentItem.query(enrollment_id, EnrollmentItem.item < "d", consistent_read=True, limit=FIRST_PAGE)
+        )
+        record = items[0] if items and isinstance(items[0], Enrollment) else None
+        if record is None:
+            return FirstPage(None, (), complete=True)
+        living = f"{tables.PENDING}{record.generation}#"
+        pending = tuple(item for item in items[1:] if isinstance(item, PendingCommand) and item.item.startswith(living))
+        return FirstPage(record, pending, complete=len(items) < FIRST_PAGE or len(pending) < FIRST_PAGE - 1)
+
+    def read_on(self, record: Enrollment, *, after: str) -> Iterator[PendingCommand]:
+        """Yield the living commands behind the item ``after``, in pages of 100."""
+        # "$" is the character after "#": the range ends with the generation.
+        end = f"{tables.PENDING}{record.generation}$"
+        for item in EnrollmentItem.query(
+            record.enrollment_id,
+            EnrollmentItem.item.between(after, end),
+            consistent_read=True,
+            page_size=PAGE,
+        ):
+            if isinstance(item, PendingCommand) and item.item > after:
+                yield item
+
+    def pending(self, record: Enrollment, order: str) -> PendingCommand:
+        """Name the pending item that a command has in the record's living generation (it is not read)."""
+        return PendingCommand(record.enrollment_id, pending_key(record.generation, order))
+
+    def result_and_command(self, enrollment_id: str, command_uuid: str) -> tuple[CommandResult | None, Command | None]:
+        """Return an earlier report's result and the command itself, in one call."""
+        keys = [
+            (enrollment_id, tables.RESULT + command_uuid),
+            (tables.COMMAND_PARTITION + command_uuid, tables.RECORD),
+        ]
+        items = list(EnrollmentItem.batch_get(keys, consistent_read=True))
+        result = next((item for item in items if isinstance(item, CommandResult)), None)
+        command = next((item for item in items if isinstance(item, Command)), None)
+        return result, command
+
+    def payload(self, pending: PendingCommand) -> bytes | None:
+        """Return the raw plist of a pending command, or None when its payload's lifetime is over."""
+        if pending.payload is not None:
+            return self._sealer.open(pending.payload, place=f"{pending.enrollment_id}/{pending.item}")
+        uuid = pending.command_uuid
+        if (cached := self._cache.get(uuid)) is not None:
+            self._cache.move_to_end(uuid)
+            return cached
+        partition = tables.COMMAND_PARTITION + uuid
+        try:
+            command = Command.get(partition, tables.RECORD, consistent_read=True)
+        except DoesNotExist:
+            return None
+        if command.payload is not None:
+            payload = self._sealer.open(command.payload, place=f"{partition}/{tables.RECORD}")
+        else:
+            payload = self._payloads.get(command.payload_ref)
+        self._remember(uuid, payload)
+        return payload
+
+    def seal_pending(self, enrollment_id: str, item: str, payload: bytes) -> bytes:
+        """Seal a payload for the pending item that it travels in."""
+        return self._sealer.seal(payload, place=f"{enrollment_id}/{item}")
+
+    def create(self, uuid: str, command: Command, payload: bytes) -> tuple[Command, bool]:
+        """Create a command, its ``payload`` sealed; return it and whether it is new.
+
+        The same uuid with the same body is the same request again: the stored command is returned. With another body
+        it is a :class:`~mdmlib.errors.ConflictError`.
+        """
+        command.enrollment_id, command.item = tables.COMMAND_PARTITION + uuid, tables.RECORD
+        if len(payload) <= INLINE_COMMAND_BYTES:
+            command.payload = self._sealer.seal(payload, place=f"{command.enrollment_id}/{command.item}")
+        else:
+            # Named by its content: another body under the same uuid must not overwrite what is queued already.
+            command.payload_ref = self._payloads.put(f"commands/{uuid}/{command.body_hash}", payload)
+        try:
+            command.save(condition=Command.item.does_not_exist())
+        except PutError as error:
+            if error.cause_response_code != "ConditionalCheckFailedException":
+                raise
+            stored = Command.get(command.enrollment_id, tables.RECORD, consistent_read=True)
+            if stored.body_hash != command.body_hash:
+                raise ConflictError(
+                    f"A command with the CommandUUID {uuid} exists already and has another body; "
+                    "leave the CommandUUID away to have a new one made.",
+                    code="duplicate_command_uuid",
+                    field="command_uuid",
+                ) from error
+            return stored, False
+        return command, True
+
+    def result(self, enrollment_id: str, command_uuid: str, report: bytes) -> CommandResult:
+        """Make a result item (not written yet) that holds the whole report; a large one is put into S3 now."""
+        item = tables.RESULT + command_uuid
+        result = CommandResult(enrollment_id, item, command_uuid=command_uuid)
+        if len(report) <= INLINE_RESULT_BYTES:
+            result.payload = self._sealer.seal(report, place=f"{enrollment_id}/{item}")
+        else:
+            result.payload_ref = self._payloads.put(f"results/{enrollment_id}/{command_uuid}", report)
+        return result
+
+    def report(self, result: CommandResult) -> bytes:
+        """Return the whole report that a result holds."""
+        if result.payload is not None:
+            return self._sealer.open(result.payload, place=f"{result.enrollment_id}/{result.item}")
+        return self._payloads.get(result.payload_ref)
+
+    def _remember(self, uuid: str, payload: bytes) -> None:
+        if len(payload) > _CACHED_PAYLOADS_BYTES // 4:
+            return
+        self._cache[uuid] = payload
+        self._cached_bytes += len(payload)
+        while self._cached_bytes > _CACHED_PAYLOADS_BYTES:
+            _, dropped = self._cache.popitem(last=False)
+            self._cached_bytes -= len(dropped)
+
+
+def pending_key(generation: str, order: str) -> str:
+    """Return the key of a pending item: ``c#<generation>#<priority><order>``."""
+    return f"{tables.PENDING}{generation}#{order}"

@@ -1,0 +1,49 @@
+"""Enrollment records, their last messages and their secrets."""
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from pynamodb.exceptions import DoesNotExist, UpdateError
+
+from mdmlib.store import tables
+from mdmlib.store.tables import Enrollment, EnrollmentItem, EnrollmentSecret
+
+_BATCH_GET: Final = 100
+
+
+class EnrollmentStore:
+    """Reads of the enrollment table by enrollment. All reads are strongly consistent."""
+
+    def get(self, enrollment_id: str) -> Enrollment | None:
+        """Return the record, or None. A tombstone is returned: its ``state`` is ``deleted``."""
+        try:
+            return Enrollment.get(enrollment_id, tables.RECORD, consistent_read=True)
+        except DoesNotExist:
+            return None
+
+    def get_many(self, enrollment_ids: Iterable[str]) -> dict[str, Enrollment]:
+        """Return the records that exist, by id, 100 a call."""
+        keys = [(enrollment_id, tables.RECORD) for enrollment_id in dict.fromkeys(enrollment_ids)]
+        found: dict[str, Enrollment] = {}
+        for start in range(0, len(keys), _BATCH_GET):
+            for record in EnrollmentItem.batch_get(keys[start : start + _BATCH_GET], consistent_read=True):
+                if isinstance(record, Enrollment):
+                    found[record.enrollment_id] = record
+        return found
+
+    def get_with_secret(self, enrollment_id: str, secret: str) -> tuple[Enrollment | None, EnrollmentSecret | None]:
+        """Return the record and one secret (``UnlockToken``, ``BootstrapToken``) in one call."""
+        keys = [(enrollment_id, tables.RECORD), (enrollment_id, tables.SECRET + secret)]
+        items: Sequence[EnrollmentItem] = list(EnrollmentItem.batch_get(keys, consistent_read=True))
+        record = next((item for item in items if isinstance(item, Enrollment)), None)
+        value = next((item for item in items if isinstance(item, EnrollmentSecret)), None)
+        return record, value
+
+    def touch(self, record: Enrollment, *, at: int) -> None:
+        """Note that the enrollment was seen (epoch seconds)."""
+        try:
+            record.update([Enrollment.last_seen_at.set(at)], condition=Enrollment.item.exists())
+        except UpdateError as error:
+            if error.cause_response_code != "ConditionalCheckFailedException":
+                raise
+            # It was deleted meanwhile; a stub of it must not come back.
