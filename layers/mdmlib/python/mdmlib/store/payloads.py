@@ -1,11 +1,12 @@
 """The payload bucket: what is too large for an item or an event, sealed for its own key."""
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from mdmlib.store.sealing import Sealer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mypy_boto3_s3 import S3Client
 
 

@@ -101,12 +101,10 @@ def _as_pynamodb_orders(writes: Sequence[Write]) -> list[Write]:
 def _add(transaction: TransactWrite, write: Write) -> None:
     match write:
         case Check(_, item, condition):
-            keys = (
-                (item.enrollment_id, item.item)
-                if isinstance(item, tables.EnrollmentItem)
-                else (item.collection, item.name)
-            )
-            transaction.condition_check(type(item), *keys, condition=condition)
+            enrolled = isinstance(item, tables.EnrollmentItem)
+            hash_key = item.enrollment_id if enrolled else item.collection
+            range_key = item.item if enrolled else item.name
+            transaction.condition_check(type(item), hash_key, range_key, condition)
         case Delete(_, item, condition):
             transaction.delete(item, condition=condition)
         case Put(_, item, condition):
