@@ -1,0 +1,1 @@
+"""The whole stack on one machine: emulated AWS, simulated Apple, a simulated customer."""
