@@ -7,7 +7,7 @@ the same id**. Everybody who reads the bus therefore has to expect an event twic
 What may not be read by everybody never travels in clear. In place of ``raw_payload`` an event's document then has
 
 ``raw_payload_sealed``  base64 of the body, sealed for ``event#<event id>``
-``payload_ref``         the key ``events/<event id>`` of the payload bucket, where a large body lies, sealed likewise
+``payload_ref``         the key ``events/<event id>`` of the payload bucket, where a large body lies, sealed too
 
 and :mod:`mdmlib.services.webhook_delivery` puts the body back.
 """
@@ -25,13 +25,13 @@ from pynamodb.exceptions import PynamoDBException
 from mdmlib.errors import UnavailableError
 from mdmlib.observability import logger
 from mdmlib.settings import Settings
+from mdmlib.store.payloads import PayloadStore
 from mdmlib.store.sealing import Sealer
 from mdmlib.store.tables import OUTBOX_PARTITION, OutboxEvent, shard_of
 
 if TYPE_CHECKING:
     from mypy_boto3_events import EventBridgeClient
     from mypy_boto3_events.type_defs import PutEventsRequestEntryTypeDef
-    from mypy_boto3_s3 import S3Client
     from mypy_boto3_sqs import SQSClient
 
 SOURCE: Final = "picomdm.mdm"
@@ -115,17 +115,16 @@ class EventPublisher:
         self,
         events_client: "Callable[[], EventBridgeClient]",
         sqs_client: "Callable[[], SQSClient]",
-        s3_client: "Callable[[], S3Client]",
         *,
-        settings: Settings,
+        payloads: PayloadStore,
         sealer: Sealer,
+        settings: Settings,
     ) -> None:
         self._events = events_client
         self._sqs = sqs_client
-        self._s3 = s3_client
         self._bus = settings.event_bus
         self._fallback_queue_url = settings.event_fallback_queue_url
-        self._bucket = settings.payload_bucket
+        self._payloads = payloads
         self._sealer = sealer
 
     def prepare(self, document: Mapping[str, Any], raw: bytes) -> MDMEvent:
@@ -160,7 +159,7 @@ class EventPublisher:
             self._sqs().send_message(QueueUrl=self._fallback_queue_url, MessageBody=event.detail)
         except (BotoCoreError, ClientError) as error:
             raise UnavailableError("Neither the event bus nor its fallback queue takes an event.") from error
-        logger.warning("event sent to the fallback queue", event_id=event.event_id, topic=event.topic)
+        logger.warning("Event sent to the fallback queue", event_id=event.event_id, topic=event.topic)
 
     def publish_again(self, event: MDMEvent) -> None:
         """Bring an event that waits elsewhere (fallback queue, outbox) to the bus.
@@ -183,12 +182,12 @@ class EventPublisher:
             detail=item.detail,
         )
         if not (self._put(event) or self._put(event)):
-            logger.warning("event left in the outbox", event_id=event.event_id, topic=event.topic)
+            logger.warning("Event left in the outbox", event_id=event.event_id, topic=event.topic)
             return False
         try:
             item.delete()
         except PynamoDBException:
-            logger.warning("published event left in the outbox", event_id=event.event_id, topic=event.topic)
+            logger.warning("Published event left in the outbox", event_id=event.event_id, topic=event.topic)
             return False
         return True
 
@@ -203,12 +202,12 @@ class EventPublisher:
         try:
             answer = self._events().put_events(Entries=[entry])
         except (BotoCoreError, ClientError) as error:
-            logger.warning("event bus unreachable", event_id=event.event_id, error=type(error).__name__)
+            logger.warning("Event bus unreachable", event_id=event.event_id, error=_reason(error))
             return False
         if answer["FailedEntryCount"]:
             # PutEvents answers 200 for an entry that it was too busy to take.
             logger.warning(
-                "event bus refused an event",
+                "Event bus refused an event",
                 event_id=event.event_id,
                 error=answer["Entries"][0].get("ErrorCode"),
             )
@@ -217,15 +216,13 @@ class EventPublisher:
 
     def _without_raw(self, document: Mapping[str, Any], raw: bytes, *, large: bool) -> dict[str, Any]:
         event_id = document["event_id"]
-        sealed = self._sealer.seal(raw, place=event_place(event_id))
         if large:
-            key = payload_key(event_id)
             try:
-                self._s3().put_object(Bucket=self._bucket, Key=key, Body=sealed)
+                substitute = {"payload_ref": self._payloads.put(payload_key(event_id), raw)}
             except (BotoCoreError, ClientError) as error:
                 raise UnavailableError("The payload bucket does not take an event's body.") from error
-            substitute = {"payload_ref": key}
         else:
+            sealed = self._sealer.seal(raw, place=event_place(event_id))
             substitute = {"raw_payload_sealed": b64encode(sealed).decode()}
         return _edited(document, "raw_payload", substitute)
 
@@ -274,3 +271,7 @@ def _replaced(part: Mapping[str, Any] | None, name: str, substitute: Mapping[str
     for key, value in part.items():
         replaced |= substitute if key == name else {key: value}
     return replaced
+
+
+def _reason(error: BotoCoreError | ClientError) -> str:
+    return error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__
