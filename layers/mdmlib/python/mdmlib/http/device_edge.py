@@ -4,7 +4,6 @@ Devices act on status codes: 200 is the only success, 401 makes them un-enroll a
 failure is a status and an empty body: nothing is revealed to whoever is at the other end, the reason is in the log.
 """
 
-from base64 import b64decode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -18,19 +17,16 @@ from mdmlib.errors import (
     ConflictError,
     ForbiddenError,
     GoneError,
-    MalformedBodyError,
     NotFoundError,
     PicoMDMError,
     UnavailableError,
 )
+from mdmlib.http.gateway import body_of, headers_of
 from mdmlib.observability import log_unforeseen, logger
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.event_handler import APIGatewayHttpResolver
     from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
-
-MAX_BODY_BYTES: Final = 4_613_734
-"""4.4 MiB: in base64 with its envelope this just fits Lambda's 6 MiB."""
 
 _STATUS: Final[tuple[tuple[type[PicoMDMError], HTTPStatus], ...]] = (
     (BodyTooLargeError, HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
@@ -59,26 +55,18 @@ class DeviceRequest:
 
 def decode(event: "APIGatewayProxyEventV2") -> DeviceRequest:
     """Read API Gateway's event. Raises BodyTooLargeError and, for base64 that is none, MalformedBodyError."""
-    raw = event.raw_event
-    body = raw.get("body") or ""
-    if raw.get("isBase64Encoded"):
-        if len(body) > MAX_BODY_BYTES * 4 // 3 + 4:
-            raise BodyTooLargeError("The body is larger than 4.4 MiB.")
-        try:
-            content = b64decode(body, validate=True)
-        except ValueError as error:
-            raise MalformedBodyError("The body is not base64, although the gateway says so.") from error
-    else:
-        content = body.encode()
-    if len(content) > MAX_BODY_BYTES:
-        raise BodyTooLargeError("The body is larger than 4.4 MiB.")
-    headers = {name.lower(): value for name, value in (raw.get("headers") or {}).items()}
+    headers = headers_of(event)
     return DeviceRequest(
-        body=content,
+        body=body_of(event),
         mdm_signature=headers.get("mdm-signature"),
-        url_params=raw.get("queryStringParameters") or {},
+        url_params=event.raw_event.get("queryStringParameters") or {},
         headers=headers,
     )
+
+
+def is_checkin(request: DeviceRequest) -> bool:
+    """Say whether a request on the path of both kinds is a check-in message: no content type means a report."""
+    return request.headers.get("content-type", "").startswith("application/x-apple-aspen-mdm-checkin")
 
 
 def plist(body: bytes | None) -> Response[bytes]:
