@@ -5,24 +5,44 @@ httpx), and importing this module has no effect.
 """
 
 import os
-from datetime import UTC, datetime
+import time
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import TYPE_CHECKING
 
 from mdmlib.settings import Settings
 
 if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_events import EventBridgeClient
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_secretsmanager import SecretsManagerClient
     from mypy_boto3_sqs import SQSClient
 
+    from mdmlib.services.checkin import CheckinService
+    from mdmlib.services.connect import ConnectService
+    from mdmlib.services.device_identity import DeviceIdentity
+    from mdmlib.services.enqueue import EnqueueService
+    from mdmlib.services.events import EventPublisher
+    from mdmlib.services.push_certificates import PushCertificates
+    from mdmlib.services.push_queue import PushQueue
+    from mdmlib.services.sweep import SweepQueue
+    from mdmlib.store.command_queue import CommandQueueStore
+    from mdmlib.store.enrollments import EnrollmentStore
+    from mdmlib.store.payloads import PayloadStore
     from mdmlib.store.sealing import Sealer
 
 
 def now() -> datetime:
     """Return the time, aware, in UTC."""
     return datetime.now(UTC)
+
+
+def new_event_id() -> str:
+    """Return a new event's id, a UUIDv7: ids sort by time."""
+    from mdmlib.apple.event import uuid7
+
+    return uuid7(time.time_ns() // 1_000_000, os.urandom(10))
 
 
 @cache
@@ -48,6 +68,15 @@ def sqs_client() -> "SQSClient":
 
 
 @cache
+def dynamodb_client() -> "DynamoDBClient":
+    """Return a client of DynamoDB that tries once: for batches, which must not be repeated blindly."""
+    import boto3
+    from botocore.config import Config
+
+    return boto3.client("dynamodb", config=Config(retries={"total_max_attempts": 1}))
+
+
+@cache
 def s3_client() -> "S3Client":
     """Return the client of S3."""
     import boto3
@@ -59,12 +88,10 @@ def s3_client() -> "S3Client":
 def events_client() -> "EventBridgeClient":
     """Return the client of EventBridge: quick to give up, for the publisher retries and has a fallback queue."""
     import boto3
-    from botocore.config import Config
 
-    return boto3.client(
-        "events",
-        config=Config(connect_timeout=1, read_timeout=2, retries={"total_max_attempts": 1}, parameter_validation=False),
-    )
+    from mdmlib.services.events import events_client_config
+
+    return boto3.client("events", config=events_client_config())
 
 
 @cache
@@ -87,6 +114,126 @@ def bind_tables() -> None:
         region=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION"),
         host=os.environ.get("AWS_ENDPOINT_URL_DYNAMODB") or os.environ.get("AWS_ENDPOINT_URL"),
     )
+
+
+@cache
+def payloads() -> "PayloadStore":
+    """Return the store of what is too large for an item."""
+    from mdmlib.store.payloads import PayloadStore
+
+    return PayloadStore(s3_client, bucket=settings().payload_bucket, sealer=sealer())
+
+
+@cache
+def enrollments() -> "EnrollmentStore":
+    """Return the store of enrollment records."""
+    from mdmlib.store.enrollments import EnrollmentStore
+
+    bind_tables()
+    return EnrollmentStore()
+
+
+@cache
+def command_queue() -> "CommandQueueStore":
+    """Return the store of commands, pending commands and results."""
+    from mdmlib.store.command_queue import CommandQueueStore
+
+    bind_tables()
+    return CommandQueueStore(sealer=sealer(), payloads=payloads())
+
+
+@cache
+def events() -> "EventPublisher":
+    """Return the publisher of events."""
+    from mdmlib.services.events import EventPublisher
+
+    return EventPublisher(events_client, sqs_client, s3_client, settings=settings(), sealer=sealer())
+
+
+@cache
+def sweeps() -> "SweepQueue":
+    """Return the queue of sweeps."""
+    from mdmlib.services.sweep import SweepQueue
+
+    return SweepQueue(sqs_client, queue_url=settings().sweep_queue_url)
+
+
+@cache
+def device_identity() -> "DeviceIdentity":
+    """Return what proves devices' identities."""
+    from mdmlib.services.device_identity import DeviceIdentity
+
+    bind_tables()
+    return DeviceIdentity(grace=timedelta(days=settings().identity_grace_days), now=now)
+
+
+@cache
+def checkin_service() -> "CheckinService":
+    """Return the service behind ``/mdm/checkin``."""
+    from mdmlib.services.checkin import CheckinService
+
+    return CheckinService(
+        enrollments=enrollments(),
+        events=events(),
+        sweeps=sweeps(),
+        sealer=sealer(),
+        settings=settings(),
+        now=now,
+        new_event_id=new_event_id,
+    )
+
+
+@cache
+def connect_service() -> "ConnectService":
+    """Return the service behind ``/mdm/connect``."""
+    from mdmlib.services.connect import ConnectService
+
+    return ConnectService(
+        enrollments=enrollments(),
+        queue=command_queue(),
+        events=events(),
+        settings=settings(),
+        now=now,
+        new_event_id=new_event_id,
+    )
+
+
+@cache
+def enqueue_service() -> "EnqueueService":
+    """Return the service that queues commands."""
+    from mdmlib.services.command_order import CommandOrder
+    from mdmlib.services.enqueue import EnqueueService
+
+    return EnqueueService(
+        enrollments=enrollments(),
+        queue=command_queue(),
+        events=events(),
+        pushes=push_queue(),
+        push_certificates=push_certificates(),
+        batch_client=dynamodb_client,
+        sealer=sealer(),
+        settings=settings(),
+        now=now,
+        order=CommandOrder(now=now),
+        new_event_id=new_event_id,
+    )
+
+
+@cache
+def push_queue() -> "PushQueue":
+    """Return the queue of pushes."""
+    from mdmlib.services.push_queue import PushQueue
+
+    return PushQueue(sqs_client, queue_url=settings().push_queue_url, sealer=sealer())
+
+
+@cache
+def push_certificates() -> "PushCertificates":
+    """Return the push certificates."""
+    from mdmlib.services.push_certificates import PushCertificates
+
+    bind_tables()
+    return PushCertificates(sealer=sealer(), now=now)
 
 
 def forget() -> None:

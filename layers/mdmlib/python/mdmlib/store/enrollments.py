@@ -8,6 +8,7 @@ from pynamodb.exceptions import DoesNotExist, UpdateError
 from mdmlib.store import tables
 from mdmlib.store.tables import Enrollment, EnrollmentItem, EnrollmentSecret
 
+LIVE_STATES: Final = frozenset({"authenticated", "enrolled"})
 _BATCH_GET: Final = 100
 
 
@@ -47,3 +48,14 @@ class EnrollmentStore:
             if error.cause_response_code != "ConditionalCheckFailedException":
                 raise
             # It was deleted meanwhile; a stub of it must not come back.
+
+
+def is_live(record: Enrollment, device: Enrollment) -> bool:
+    """Say whether an enrollment may receive commands.
+
+    ``device`` is its device's record, for a device channel the record itself. A user channel lives only in the epoch of
+    its device that it was enabled under: Authenticate and CheckOut of the device end it with no write of its own.
+    """
+    if record.state not in LIVE_STATES or device.state not in LIVE_STATES:
+        return False
+    return record.parent_id is None or record.device_epoch == device.epoch

@@ -1,0 +1,195 @@
+"""A device connects: it reports on one command and receives the next."""
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from typing import Final
+
+from pynamodb.exceptions import UpdateError
+
+from mdmlib.apple import event as documents
+from mdmlib.apple.command_report import CommandReport
+from mdmlib.apple.identity import VerifiedCertificate
+from mdmlib.errors import IdentityError
+from mdmlib.observability import logger
+from mdmlib.services.device_identity import Role, role_of
+from mdmlib.services.events import EventPublisher
+from mdmlib.settings import Settings
+from mdmlib.store.command_queue import CommandQueueStore, FirstPage
+from mdmlib.store.enrollments import EnrollmentStore, is_live
+from mdmlib.store.tables import CommandResult, Enrollment, PendingCommand
+from mdmlib.store.transactions import ConditionsFailedError, Delete, Put, transact
+
+IDLE: Final = "Idle"
+NOT_NOW: Final = "NotNow"
+_DAY: Final = 86_400
+_MINUTE: Final = 60
+
+
+class ConnectService:
+    """Takes reports and hands out commands.
+
+    The state is committed, then the event is published, then the device is answered: a device that does not get its
+    answer reports again, which changes nothing and publishes the same event under the same id.
+    """
+
+    def __init__(
+        self,
+        *,
+        enrollments: EnrollmentStore,
+        queue: CommandQueueStore,
+        events: EventPublisher,
+        settings: Settings,
+        now: Callable[[], datetime],
+        new_event_id: Callable[[], str],
+    ) -> None:
+        self._enrollments = enrollments
+        self._queue = queue
+        self._events = events
+        self._settings = settings
+        self._now = now
+        self._new_event_id = new_event_id
+
+    def report(
+        self, certificate: VerifiedCertificate, report: CommandReport, url_params: Mapping[str, str]
+    ) -> bytes | None:
+        """Take a report; return the raw plist of the oldest command that waits, or None.
+
+        A command stays pending until a report settles it, so a device that drops the connection receives it again. A
+        NotNow keeps its command in its place, to be handed out again at the next Idle; while the device answers NotNow,
+        commands that it has deferred are skipped. Every other status is final. A report on a command that was cleared
+        leaves its result; one on a command that never existed is only published.
+
+        Raises :class:`~mdmlib.errors.IdentityError` when the certificate is not the enrollment's.
+        """
+        now = self._now()
+        page = self._queue.first_page(report.enrollment_id.value)
+        record = page.record
+        device = self._enrollments.get(report.enrollment_id.parent) if report.enrollment_id.parent else record
+        role = role_of(certificate, device, at=now)
+        if record is None:
+            raise IdentityError("The user channel is not enrolled.", code="unknown_enrollment")
+        if role is Role.PREVIOUS and report.status == IDLE:
+            raise IdentityError("A replaced certificate may only report results.", code="certificate_replaced")
+
+        event_id, request_type = self._settle(record, page, report, now)
+        live = role is Role.CURRENT and device is not None and is_live(record, device)
+        if live and now.timestamp() - (record.last_seen_at or 0) >= self._settings.last_seen_minutes * _MINUTE:
+            self._enrollments.touch(record, at=int(now.timestamp()))
+        payload = self._next(record, page, report, now) if live else None
+        document = documents.connect_event(
+            report,
+            event_id=event_id,
+            created_at=now,
+            url_params=url_params,
+            request_type=request_type,
+            serial_number=record.serial_number,
+        )
+        self._events.publish(self._events.prepare(document, report.body))
+        return payload
+
+    def _settle(
+        self, record: Enrollment, page: FirstPage, report: CommandReport, now: datetime
+    ) -> tuple[str, str | None]:
+        """Commit what the report says; return the event's id and the command's request type."""
+        event_id = self._new_event_id()
+        if report.status == IDLE or report.command_uuid is None:
+            return event_id, None
+        pending = next((item for item in page.pending if item.command_uuid == report.command_uuid), None)
+        if pending is None:
+            return self._settle_elsewhere(record, report, event_id, now)
+        if report.status == NOT_NOW:
+            self._defer(pending, now)
+            return event_id, pending.request_type
+        return self._finish(record, pending, report, event_id, pending.request_type, now), pending.request_type
+
+    def _settle_elsewhere(
+        self, record: Enrollment, report: CommandReport, event_id: str, now: datetime
+    ) -> tuple[str, str | None]:
+        """Settle a command that is not in the first page: a repeat, a cleared one, or one further back."""
+        uuid = str(report.command_uuid)
+        result, command = self._queue.result_and_command(record.enrollment_id, uuid)
+        if result is not None:
+            request_type = result.request_type
+            return (event_id if report.status == NOT_NOW else result.event_id), request_type
+        if command is None:
+            logger.warning("Report on an unknown command", enrollment_id=record.enrollment_id, command_uuid=uuid)
+            return event_id, None
+        pending = self._queue.pending(record, command.order)
+        pending.command_uuid, pending.request_type = uuid, command.request_type
+        if report.status == NOT_NOW:
+            self._defer(pending, now)
+            return event_id, command.request_type
+        return self._finish(record, pending, report, event_id, command.request_type, now), command.request_type
+
+    def _defer(self, pending: PendingCommand, now: datetime) -> None:
+        try:
+            pending.update(
+                [
+                    PendingCommand.not_now_at.set(PendingCommand.not_now_at | int(now.timestamp())),
+                    PendingCommand.not_now_tally.add(1),
+                ],
+                # A command that was cleared meanwhile must not come back as a stub.
+                condition=PendingCommand.item.exists(),
+            )
+        except UpdateError as error:
+            if error.cause_response_code != "ConditionalCheckFailedException":
+                raise
+
+    def _finish(
+        self,
+        record: Enrollment,
+        pending: PendingCommand,
+        report: CommandReport,
+        event_id: str,
+        request_type: str,
+        now: datetime,
+    ) -> str:
+        """Delete the pending command and put its result, together; return the id of the event to publish."""
+        result = self._queue.result(record.enrollment_id, pending.command_uuid, report.body)
+        result.request_type = request_type
+        result.status = report.status
+        result.event_id = event_id
+        result.error_chain = list(report.error_chain) if report.error_chain else None
+        result.reported_at = int(now.timestamp())
+        result.ttl = result.reported_at + self._settings.result_days * _DAY
+        put = Put("result", result, CommandResult.item.does_not_exist())
+        delete = Delete("pending", pending, PendingCommand.item.exists())
+        try:
+            transact([delete, put])
+        except ConditionsFailedError as failed:
+            if "result" not in failed.names:
+                # The command was cleared: what the device did is worth keeping all the same.
+                try:
+                    transact([put])
+                except ConditionsFailedError:
+                    return self._event_of_repeat(record, pending.command_uuid, event_id)
+                return event_id
+            return self._event_of_repeat(record, pending.command_uuid, event_id)
+        return event_id
+
+    def _event_of_repeat(self, record: Enrollment, command_uuid: str, event_id: str) -> str:
+        result, _ = self._queue.result_and_command(record.enrollment_id, command_uuid)
+        return result.event_id if result else event_id
+
+    def _next(self, record: Enrollment, page: FirstPage, report: CommandReport, now: datetime) -> bytes | None:
+        at = now.timestamp()
+        for pending in self._waiting(record, page):
+            if pending.command_uuid == report.command_uuid and report.status != IDLE:
+                continue
+            if pending.expires_at <= at or (pending.not_before or 0) > at:
+                continue
+            if report.status == NOT_NOW and pending.not_now_at is not None:
+                continue
+            if (payload := self._queue.payload(pending)) is not None:
+                return payload
+            logger.error(
+                "A pending command has lost its payload",
+                enrollment_id=record.enrollment_id,
+                command_uuid=pending.command_uuid,
+            )
+        return None
+
+    def _waiting(self, record: Enrollment, page: FirstPage) -> Iterable[PendingCommand]:
+        yield from page.pending
+        if not page.complete:
+            yield from self._queue.read_on(record, after=page.pending[-1].item)
