@@ -10,6 +10,8 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
 from aws_lambda_powertools.event_handler import Response
+from botocore.exceptions import BotoCoreError, ClientError
+from pynamodb.exceptions import PynamoDBException
 
 from mdmlib.errors import (
     BadRequestError,
@@ -90,6 +92,12 @@ def register_error_handlers(app: "APIGatewayHttpResolver") -> None:
         log: Callable[..., None] = logger.error if status >= HTTPStatus.INTERNAL_SERVER_ERROR else logger.warning
         log("Device request refused", code=error.code, reason=error.message, status=int(status))
         return Response(status, body=b"")
+
+    @app.exception_handler([BotoCoreError, ClientError, PynamoDBException])
+    def try_later(error: Exception) -> Response[bytes]:
+        # AWS failed us, not the device: it comes back.
+        log_unforeseen("Device request failed at AWS", error)
+        return Response(HTTPStatus.SERVICE_UNAVAILABLE, body=b"")
 
     @app.exception_handler(Exception)
     def fail(error: Exception) -> Response[bytes]:

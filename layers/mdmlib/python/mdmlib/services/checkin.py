@@ -452,7 +452,7 @@ class CheckinService:
         serial_number = record.serial_number if record else None
         if isinstance(received.message, Authenticate) and received.message.serial_number:
             serial_number = received.message.serial_number
-        document = documents.checkin_event(
+        document = documents.mdm_event(
             received.message,
             event_id=event_id or received.event_id,
             created_at=created_at or received.at,

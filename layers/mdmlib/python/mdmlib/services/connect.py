@@ -19,8 +19,6 @@ from mdmlib.store.enrollments import EnrollmentStore, is_live
 from mdmlib.store.tables import CommandResult, Enrollment, PendingCommand
 from mdmlib.store.transactions import ConditionsFailedError, Delete, Put, transact
 
-IDLE: Final = "Idle"
-NOT_NOW: Final = "NotNow"
 _DAY: Final = 86_400
 _MINUTE: Final = 60
 
@@ -68,7 +66,7 @@ class ConnectService:
         role = role_of(certificate, device, at=now)
         if record is None:
             raise IdentityError("The user channel is not enrolled.", code="unknown_enrollment")
-        if role is Role.PREVIOUS and report.status == IDLE:
+        if role is Role.PREVIOUS and report.is_idle:
             raise IdentityError("A replaced certificate may only report results.", code="certificate_replaced")
 
         event_id, request_type = self._settle(record, page, report, now)
@@ -76,7 +74,7 @@ class ConnectService:
         if live and now.timestamp() - (record.last_seen_at or 0) >= self._settings.last_seen_minutes * _MINUTE:
             self._enrollments.touch(record, at=int(now.timestamp()))
         payload = self._next(record, page, report, now) if live else None
-        document = documents.connect_event(
+        document = documents.mdm_event(
             report,
             event_id=event_id,
             created_at=now,
@@ -92,12 +90,12 @@ class ConnectService:
     ) -> tuple[str, str | None]:
         """Commit what the report says; return the event's id and the command's request type."""
         event_id = self._new_event_id()
-        if report.status == IDLE or report.command_uuid is None:
+        if report.is_idle or report.command_uuid is None:
             return event_id, None
         pending = next((item for item in page.pending if item.command_uuid == report.command_uuid), None)
         if pending is None:
             return self._settle_elsewhere(record, report, event_id, now)
-        if report.status == NOT_NOW:
+        if report.is_not_now:
             self._defer(pending, now)
             return event_id, pending.request_type
         return self._finish(record, pending, report, event_id, pending.request_type, now), pending.request_type
@@ -110,13 +108,13 @@ class ConnectService:
         result, command = self._queue.result_and_command(record.enrollment_id, uuid)
         if result is not None:
             request_type = result.request_type
-            return (event_id if report.status == NOT_NOW else result.event_id), request_type
+            return (event_id if report.is_not_now else result.event_id), request_type
         if command is None:
             logger.warning("Report on an unknown command", enrollment_id=record.enrollment_id, command_uuid=uuid)
             return event_id, None
         pending = self._queue.pending(record, command.order)
         pending.command_uuid, pending.request_type = uuid, command.request_type
-        if report.status == NOT_NOW:
+        if report.is_not_now:
             self._defer(pending, now)
             return event_id, command.request_type
         return self._finish(record, pending, report, event_id, command.request_type, now), command.request_type
@@ -174,11 +172,11 @@ class ConnectService:
     def _next(self, record: Enrollment, page: FirstPage, report: CommandReport, now: datetime) -> bytes | None:
         at = now.timestamp()
         for pending in self._waiting(record, page):
-            if pending.command_uuid == report.command_uuid and report.status != IDLE:
+            if pending.command_uuid == report.command_uuid and not report.is_idle:
                 continue
             if pending.expires_at <= at or (pending.not_before or 0) > at:
                 continue
-            if report.status == NOT_NOW and pending.not_now_at is not None:
+            if report.is_not_now and pending.not_now_at is not None:
                 continue
             if (payload := self._queue.payload(pending)) is not None:
                 return payload

@@ -28,6 +28,7 @@ from mdmlib.store.transactions import Check, ConditionsFailedError, Put, transac
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
+COMMAND_QUEUED_TOPIC: Final = "mdm.CommandQueued"
 MAX_TARGETS: Final = 10_000
 _BATCH_WRITE: Final = 25
 _EVENT_TARGETS: Final = 1_000
@@ -303,13 +304,16 @@ class EnqueueService:
     def _announce(self, command: Command, queued: Sequence[str], now: datetime) -> None:
         """Publish ``mdm.CommandQueued``, one event per 1,000 enrollments."""
         for chunk in _chunks(queued, _EVENT_TARGETS):
-            document = documents.command_queued_event(
-                command_uuid=command.uuid,
-                request_type=command.request_type,
-                enrollment_ids=list(chunk),
-                event_id=self._new_event_id(),
-                created_at=now,
-            )
+            document = {
+                "topic": COMMAND_QUEUED_TOPIC,
+                "event_id": self._new_event_id(),
+                "created_at": documents.rfc3339nano(now),
+                "command_event": {
+                    "command_uuid": command.uuid,
+                    "request_type": command.request_type,
+                    "enrollment_ids": list(chunk),
+                },
+            }
             try:
                 self._events.publish(MDMEvent.from_document(document))
             except UnavailableError:
