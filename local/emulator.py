@@ -1,0 +1,227 @@
+"""Emulated AWS on this machine: ministack, in a process of its own.
+
+It lives in ``.emulator-venv`` (made by ``make``), because it and aws-sam-cli pin a botocore of their own. This AWS has
+one account, whose root user has the keys ``test``/``test`` and may do everything; IAM users and the roles of functions
+may do what their policies say.
+"""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Self
+from urllib.error import URLError
+from urllib.request import ProxyHandler, build_opener
+
+import boto3
+from botocore.config import Config
+
+if TYPE_CHECKING:
+    from mypy_boto3_cloudformation import CloudFormationClient
+    from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_events import EventBridgeClient
+    from mypy_boto3_iam import IAMClient
+    from mypy_boto3_logs import CloudWatchLogsClient
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_secretsmanager import SecretsManagerClient
+    from mypy_boto3_sqs import SQSClient
+
+REPOSITORY: Final = Path(__file__).resolve().parent.parent
+VIRTUAL_ENVIRONMENT: Final = REPOSITORY / ".emulator-venv"
+
+REGION: Final = "us-east-1"
+ACCOUNT: Final = "000000000000"
+ROOT_KEYS: Final = ("test", "test")
+"""Access key and secret of the account's root user, whom the emulator lets do everything, unverified."""
+
+_START_SECONDS: Final = 60
+_STOP_SECONDS: Final = 30
+_ATTEMPTS: Final = 5
+
+
+class EmulatorError(Exception):
+    """The emulator does not start, or does not stop."""
+
+
+class Emulator:
+    """A running emulator, and clients of its services as root.
+
+    ``directory`` holds its log, temporary files and, when ``keep_state``, what it needs to find its state again after
+    a clean :meth:`stop`.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes], *, port: int, directory: Path) -> None:
+        self._process = process
+        self.port = port
+        self.directory = directory
+        self.url = f"http://127.0.0.1:{port}"
+
+    @classmethod
+    def start(cls, directory: Path, *, port: int | None = None, keep_state: bool = False) -> Self:
+        """Start an emulator on ``port`` (None: a free one) and return it when it answers.
+
+        Raises :class:`EmulatorError`.
+        """
+        program = VIRTUAL_ENVIRONMENT / "bin" / "ministack"
+        if not program.exists():
+            raise EmulatorError(f"{program} does not exist: run `make setup`.")
+        for attempt in range(1, _ATTEMPTS + 1):
+            chosen = port or _free_port()
+            try:
+                return cls._start_on(chosen, program, directory, keep_state=keep_state)
+            except _PortTakenError:
+                # Somebody took the free port between our look and the emulator's bind.
+                if port or attempt == _ATTEMPTS:
+                    raise
+        raise AssertionError("not reached")
+
+    @classmethod
+    def _start_on(cls, port: int, program: Path, directory: Path, *, keep_state: bool) -> Self:
+        temporary = directory / "tmp"
+        # What an emulator that was killed has left; its state is elsewhere.
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        log = directory / "emulator.log"
+        # Functions inherit the emulator's environment: nothing of ours may leak into them.
+        environment = {
+            "PATH": os.environ.get("PATH", os.defpath),
+            "HOME": str(temporary),
+            "TMPDIR": str(temporary),
+            "LANG": "C.UTF-8",
+            "GATEWAY_PORT": str(port),
+            "BIND_HOST": "127.0.0.1",
+            "AUTH": "true",
+            "SFTP_ENABLED": "0",
+            "IOT_MTLS_ENABLED": "0",
+            "LOG_LEVEL": "WARNING",
+        }
+        if keep_state:
+            environment |= {
+                "PERSIST_STATE": "1",
+                "STATE_DIR": str(directory / "state"),
+                "S3_PERSIST": "1",
+                "S3_DATA_DIR": str(directory / "s3"),
+            }
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [program],
+                env=environment,
+                cwd=directory,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                # Ctrl-C in a terminal goes to the whole group: it is for us to stop the emulator, last of all.
+                start_new_session=True,
+            )
+        emulator = cls(process, port=port, directory=directory)
+        try:
+            emulator._wait_until_ready(log)
+        except BaseException:
+            emulator.stop()
+            raise
+        return emulator
+
+    def _wait_until_ready(self, log: Path) -> None:
+        opener = build_opener(ProxyHandler({}))
+        deadline = time.monotonic() + _START_SECONDS
+        while time.monotonic() < deadline:
+            if self._process.poll() is not None:
+                said = log.read_text(errors="replace")[-2000:]
+                if "already in use" in said:
+                    raise _PortTakenError(f"Port {self.port} is taken.")
+                raise EmulatorError(f"The emulator ended at its start. It said:\n{said}")
+            try:
+                with opener.open(f"{self.url}/_ministack/ready", timeout=2):
+                    return
+            except (URLError, OSError):
+                time.sleep(0.05)
+        raise EmulatorError(f"The emulator does not answer after {_START_SECONDS} seconds; its log is {log}.")
+
+    def stop(self) -> None:
+        """Stop it and wait until it has ended; with ``keep_state`` it writes its state first. Safe to repeat."""
+        if self._process.poll() is not None:
+            return
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            self._process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Variables for a process that shall see this AWS, as root."""
+        access_key, secret_key = ROOT_KEYS
+        return {
+            "AWS_ENDPOINT_URL": self.url,
+            "AWS_REGION": REGION,
+            "AWS_DEFAULT_REGION": REGION,
+            "AWS_ACCESS_KEY_ID": access_key,
+            "AWS_SECRET_ACCESS_KEY": secret_key,
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+
+    def _options(self) -> dict[str, Any]:
+        access_key, secret_key = ROOT_KEYS
+        return {
+            "endpoint_url": self.url,
+            "region_name": REGION,
+            "aws_access_key_id": access_key,
+            "aws_secret_access_key": secret_key,
+            "config": Config(retries={"total_max_attempts": 1}, read_timeout=60),
+        }
+
+    @cached_property
+    def cloudformation(self) -> "CloudFormationClient":
+        """Its CloudFormation."""
+        return boto3.client("cloudformation", **self._options())
+
+    @cached_property
+    def dynamodb(self) -> "DynamoDBClient":
+        """Its DynamoDB."""
+        return boto3.client("dynamodb", **self._options())
+
+    @cached_property
+    def events(self) -> "EventBridgeClient":
+        """Its EventBridge."""
+        return boto3.client("events", **self._options())
+
+    @cached_property
+    def iam(self) -> "IAMClient":
+        """Its IAM."""
+        return boto3.client("iam", **self._options())
+
+    @cached_property
+    def logs(self) -> "CloudWatchLogsClient":
+        """Its CloudWatch Logs."""
+        return boto3.client("logs", **self._options())
+
+    @cached_property
+    def s3(self) -> "S3Client":
+        """Its S3."""
+        return boto3.client("s3", **self._options())
+
+    @cached_property
+    def secretsmanager(self) -> "SecretsManagerClient":
+        """Its Secrets Manager."""
+        return boto3.client("secretsmanager", **self._options())
+
+    @cached_property
+    def sqs(self) -> "SQSClient":
+        """Its SQS."""
+        return boto3.client("sqs", **self._options())
+
+
+class _PortTakenError(EmulatorError):
+    pass
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,87 @@
+"""Fixtures of all levels.
+
+==================  ========  ============================================================================
+``emulator``        session   emulated AWS (:class:`local.emulator.Emulator`), with clients: ``emulator.sqs`` …
+``aws``             session   the same, and this process' environment leads every boto3 client to it
+``tables``          test      two fresh tables, the item classes of ``mdmlib.store.tables`` bound to them
+``settings``        test      :class:`~mdmlib.settings.Settings` of a fresh bucket, bus, secret, queues and ``tables``
+``environment``     test      the variables of ``settings`` set in this process; ``mdmlib.runtime`` starts anew
+``sealer``          test      a sealer under the secret of ``settings``
+``clock``           test      a :class:`tests.deployment.Clock` that stands at 2026-11-20 12:00 UTC until advanced
+==================  ========  ============================================================================
+
+Whoever needs other settings takes ``dataclasses.replace(settings, …)``. Tests under ``tests/unit`` have no sockets.
+"""
+
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from pytest_socket import disable_socket, enable_socket
+
+from local.emulator import Emulator
+from mdmlib import runtime
+from mdmlib.settings import Settings
+from mdmlib.store.sealing import Sealer
+from tests import deployment
+from tests.deployment import Clock, TableNames
+
+UNIT = Path(__file__).parent / "unit"
+
+
+@pytest.fixture(autouse=True)
+def _no_sockets_in_unit_tests(request: pytest.FixtureRequest) -> Iterator[None]:
+    if not request.path.is_relative_to(UNIT):
+        yield
+        return
+    disable_socket()
+    yield
+    enable_socket()
+
+
+@pytest.fixture(scope="session")
+def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
+    emulator = Emulator.start(tmp_path_factory.mktemp("emulator"))
+    yield emulator
+    emulator.stop()
+
+
+@pytest.fixture(scope="session")
+def aws(emulator: Emulator) -> Iterator[Emulator]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("AWS_")]:
+            patch.delenv(name)
+        for name, value in emulator.environment.items():
+            patch.setenv(name, value)
+        yield emulator
+
+
+@pytest.fixture
+def tables(aws: Emulator) -> TableNames:
+    return deployment.create_tables(aws)
+
+
+@pytest.fixture
+def settings(aws: Emulator, tables: TableNames) -> Settings:
+    return deployment.create_settings(aws, tables)
+
+
+@pytest.fixture
+def environment(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
+    for name, value in deployment.environment_of(settings).items():
+        monkeypatch.setenv(name, value)
+    runtime.forget()
+    yield settings
+    runtime.forget()
+
+
+@pytest.fixture
+def sealer(aws: Emulator, settings: Settings) -> Sealer:
+    return deployment.create_sealer(aws, settings)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock(datetime(2026, 11, 20, 12, tzinfo=UTC))
