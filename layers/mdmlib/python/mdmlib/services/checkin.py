@@ -94,15 +94,15 @@ class CheckinService:
         received = _Received(message, certificate, url_params, self._now(), self._new_event_id())
         match message:
             case Authenticate():
-                return self._authenticate(received, message)
+                self._authenticate(received, message)
             case TokenUpdate() if message.enrollment_id.type.is_user_channel:
-                return self._user_token_update(received, message)
+                self._user_token_update(received, message)
             case TokenUpdate():
-                return self._token_update(received, message)
+                self._token_update(received, message)
             case CheckOut():
-                return self._check_out(received)
+                self._check_out(received)
             case SetBootstrapToken():
-                return self._set_bootstrap_token(received, message)
+                self._set_bootstrap_token(received, message)
             case GetBootstrapToken():
                 return self._get_bootstrap_token(received)
             case UserAuthenticate():
@@ -110,6 +110,7 @@ class CheckinService:
                 raise GoneError("Managed users of directories are not offered.", code="user_authenticate_declined")
             case _:
                 raise BadRequestError(f"{message.message_type} is not supported.", code="unknown_message_type")
+        return None
 
     def _authenticate(self, received: _Received, message: Authenticate) -> None:
         """Begin an enrollment: everything that belonged to the one before it ends in the same write.
