@@ -1,14 +1,15 @@
-"""Cryptographic Message Syntax (RFC 5652): signatures, as devices make them.
+"""Cryptographic Message Syntax (RFC 5652): signatures, as devices make them and as SCEP answers them.
 
 Seen in the field: BER with indefinite lengths, SHA-1 and no signed attributes (the signature is over the content
 itself), and DER with signed attributes (the signature is over them, and one of them is the content's digest).
+Envelopes are next door, in :mod:`mdmlib.apple.cms_envelope`.
 """
 
 import base64
 import binascii
 import hashlib
 import hmac
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Self
 
@@ -24,35 +25,38 @@ from mdmlib.errors import IdentityError, MalformedBodyError
 MAX_SIGNATURE_BYTES: Final = 64 * 1024
 
 
-def _oid(dotted: str) -> bytes:
+def oid(dotted: str) -> bytes:
+    """Return the content of an OBJECT IDENTIFIER: that is the form in which they are compared."""
     return ber.decode(ber.der_oid(dotted)).content
 
 
-DATA: Final = _oid("1.2.840.113549.1.7.1")
-SIGNED_DATA: Final = _oid("1.2.840.113549.1.7.2")
-ENVELOPED_DATA: Final = _oid("1.2.840.113549.1.7.3")
-CONTENT_TYPE: Final = _oid("1.2.840.113549.1.9.3")
-MESSAGE_DIGEST: Final = _oid("1.2.840.113549.1.9.4")
+DATA: Final = oid("1.2.840.113549.1.7.1")
+SIGNED_DATA: Final = oid("1.2.840.113549.1.7.2")
+ENVELOPED_DATA: Final = oid("1.2.840.113549.1.7.3")
+CONTENT_TYPE: Final = oid("1.2.840.113549.1.9.3")
+MESSAGE_DIGEST: Final = oid("1.2.840.113549.1.9.4")
 
-_DIGESTS: Final[Mapping[bytes, hashes.HashAlgorithm]] = {
-    _oid("1.3.14.3.2.26"): hashes.SHA1(),  # noqa: S303 - devices in the field sign with it
-    _oid("2.16.840.1.101.3.4.2.1"): hashes.SHA256(),
-    _oid("2.16.840.1.101.3.4.2.2"): hashes.SHA384(),
-    _oid("2.16.840.1.101.3.4.2.3"): hashes.SHA512(),
+RSA_ENCRYPTION: Final = oid("1.2.840.113549.1.1.1")
+
+DIGESTS: Final[Mapping[bytes, hashes.HashAlgorithm]] = {
+    oid("1.3.14.3.2.26"): hashes.SHA1(),  # noqa: S303 - devices in the field sign with it
+    oid("2.16.840.1.101.3.4.2.1"): hashes.SHA256(),
+    oid("2.16.840.1.101.3.4.2.2"): hashes.SHA384(),
+    oid("2.16.840.1.101.3.4.2.3"): hashes.SHA512(),
 }
 
 _SIGNATURES: Final[Mapping[bytes, tuple[str, hashes.HashAlgorithm | None]]] = {
     # The key's kind, and the hash when the algorithm names one: else it is the digest algorithm's.
-    _oid("1.2.840.113549.1.1.1"): ("RSA", None),
-    _oid("1.2.840.113549.1.1.5"): ("RSA", hashes.SHA1()),  # noqa: S303 - devices in the field sign with it
-    _oid("1.2.840.113549.1.1.11"): ("RSA", hashes.SHA256()),
-    _oid("1.2.840.113549.1.1.12"): ("RSA", hashes.SHA384()),
-    _oid("1.2.840.113549.1.1.13"): ("RSA", hashes.SHA512()),
-    _oid("1.2.840.10045.2.1"): ("EC", None),
-    _oid("1.2.840.10045.4.1"): ("EC", hashes.SHA1()),  # noqa: S303 - devices in the field sign with it
-    _oid("1.2.840.10045.4.3.2"): ("EC", hashes.SHA256()),
-    _oid("1.2.840.10045.4.3.3"): ("EC", hashes.SHA384()),
-    _oid("1.2.840.10045.4.3.4"): ("EC", hashes.SHA512()),
+    RSA_ENCRYPTION: ("RSA", None),
+    oid("1.2.840.113549.1.1.5"): ("RSA", hashes.SHA1()),  # noqa: S303 - devices in the field sign with it
+    oid("1.2.840.113549.1.1.11"): ("RSA", hashes.SHA256()),
+    oid("1.2.840.113549.1.1.12"): ("RSA", hashes.SHA384()),
+    oid("1.2.840.113549.1.1.13"): ("RSA", hashes.SHA512()),
+    oid("1.2.840.10045.2.1"): ("EC", None),
+    oid("1.2.840.10045.4.1"): ("EC", hashes.SHA1()),  # noqa: S303 - devices in the field sign with it
+    oid("1.2.840.10045.4.3.2"): ("EC", hashes.SHA256()),
+    oid("1.2.840.10045.4.3.3"): ("EC", hashes.SHA384()),
+    oid("1.2.840.10045.4.3.4"): ("EC", hashes.SHA512()),
 }
 
 
@@ -116,7 +120,7 @@ class SignerInfo:
 
         Raises :class:`~mdmlib.errors.IdentityError` when it did not, or used an algorithm that is not accepted.
         """
-        digest = _DIGESTS.get(self.digest_algorithm)
+        digest = DIGESTS.get(self.digest_algorithm)
         kind, signature_hash = _SIGNATURES.get(self.signature_algorithm, ("", None))
         if digest is None or not kind:
             raise IdentityError("The signature uses an algorithm that is not accepted.")
@@ -210,6 +214,83 @@ def verify_detached(signature: bytes, content: bytes) -> SignerCertificate:
     except MalformedBodyError as error:
         raise IdentityError("The signature is not in the form of a CMS SignedData.") from error
     return SignerCertificate(certificate.public_bytes(Encoding.DER))
+
+
+def sign(
+    content: bytes | None,
+    *,
+    certificate: x509.Certificate,
+    private_key: rsa.RSAPrivateKey,
+    digest: hashes.HashAlgorithm,
+    attributes: Mapping[bytes, bytes],
+) -> bytes:
+    """Return a SignedData over ``content`` with its signer's certificate embedded, as DER.
+
+    None makes one whose content is empty and absent. ``attributes`` are signed attributes beside contentType and
+    messageDigest: the DER value of each by its type.
+    """
+    der_certificate = certificate.public_bytes(Encoding.DER)
+    issuer, serial_number = issuer_and_serial(der_certificate)
+    digest_algorithm = _algorithm(next(kind for kind, known in DIGESTS.items() if known.name == digest.name))
+    everything = {
+        CONTENT_TYPE: ber.der(ber.OID, DATA),
+        MESSAGE_DIGEST: ber.der(ber.OCTET_STRING, hashlib.new(digest.name, content or b"").digest()),
+        **attributes,
+    }
+    signed = [
+        ber.der(ber.SEQUENCE, ber.der(ber.OID, kind), ber.der(ber.SET, value)) for kind, value in everything.items()
+    ]
+    signature = private_key.sign(ber.der_set_of(ber.SET, signed), padding.PKCS1v15(), digest)
+    signer_info = ber.der(
+        ber.SEQUENCE,
+        ber.der_integer(1),
+        ber.der(ber.SEQUENCE, issuer, ber.der_integer(serial_number)),
+        digest_algorithm,
+        ber.der_set_of(ber.context(0), signed),
+        _algorithm(RSA_ENCRYPTION),
+        ber.der(ber.OCTET_STRING, signature),
+    )
+    return _signed_data(
+        content, digest_algorithms=[digest_algorithm], certificates=[der_certificate], signer_infos=[signer_info]
+    )
+
+
+def certificates_only(certificates: Iterable[bytes]) -> bytes:
+    """Return the degenerate SignedData that only carries certificates (DER), in the given order.
+
+    DER would sort them; SCEP clients take the first for the one that was issued.
+    """
+    return _signed_data(None, digest_algorithms=[], certificates=certificates, signer_infos=[])
+
+
+def _signed_data(
+    content: bytes | None,
+    *,
+    digest_algorithms: Iterable[bytes],
+    certificates: Iterable[bytes],
+    signer_infos: Iterable[bytes],
+) -> bytes:
+    encapsulated = [ber.der(ber.OID, DATA)]
+    if content is not None:
+        encapsulated.append(ber.der(ber.context(0), ber.der(ber.OCTET_STRING, content)))
+    signed_data = ber.der(
+        ber.SEQUENCE,
+        ber.der_integer(1),
+        ber.der(ber.SET, *digest_algorithms),
+        ber.der(ber.SEQUENCE, *encapsulated),
+        ber.der(ber.context(0), *certificates),
+        ber.der(ber.SET, *signer_infos),
+    )
+    return wrap(SIGNED_DATA, signed_data)
+
+
+def wrap(content_type: bytes, content: bytes) -> bytes:
+    """Return the ContentInfo that holds ``content``."""
+    return ber.der(ber.SEQUENCE, ber.der(ber.OID, content_type), ber.der(ber.context(0), content))
+
+
+def _algorithm(algorithm: bytes) -> bytes:
+    return ber.der(ber.SEQUENCE, ber.der(ber.OID, algorithm), ber.der(ber.NULL))
 
 
 def decode_mdm_signature(header: str) -> bytes:
