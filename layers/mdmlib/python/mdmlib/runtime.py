@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mdmlib.services.connect import ConnectService
     from mdmlib.services.device_identity import DeviceIdentity
     from mdmlib.services.enqueue import EnqueueService
+    from mdmlib.services.enrollments import Enrollments
     from mdmlib.services.events import EventPublisher
     from mdmlib.services.push_certificates import PushCertificates
     from mdmlib.services.push_queue import PushQueue
@@ -218,6 +219,14 @@ def enqueue_service() -> "EnqueueService":
         order=CommandOrder(now=now),
         new_event_id=new_event_id,
     )
+
+
+@cache
+def enrollment_service() -> "Enrollments":
+    """Return what administrators may see of enrollments."""
+    from mdmlib.services.enrollments import Enrollments
+
+    return Enrollments(enrollments=enrollments(), queue=command_queue(), now=now)
 
 
 @cache

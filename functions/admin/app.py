@@ -1,0 +1,92 @@
+"""Administrators: everything but commands."""
+
+from typing import Any
+
+from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
+from aws_lambda_powertools.logging import correlation_paths
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from mdmlib import runtime
+from mdmlib.http import admin_edge, nanomdm, v2
+from mdmlib.observability import logger
+
+app = APIGatewayHttpResolver()
+admin_edge.register_error_handlers(app)
+
+
+@app.get("/version")
+def get_version() -> Response[str]:
+    """Say which release this is."""
+    return nanomdm.version()
+
+
+@app.put("/v1/pushcert")
+def put_push_certificate() -> Response[str]:
+    """Store a push certificate and its key."""
+    return nanomdm.put_push_certificate(admin_edge.decode(app.current_event), runtime.push_certificates())
+
+
+@app.get("/v1/pushcert")
+def get_push_certificate() -> Response[str]:
+    """Say until when a topic's push certificate is good."""
+    return nanomdm.get_push_certificate(admin_edge.decode(app.current_event), runtime.push_certificates())
+
+
+@app.get("/v2/push-certificates")
+def list_push_certificates() -> Response[str]:
+    """List the push certificates."""
+    return v2.list_push_certificates(admin_edge.decode(app.current_event), runtime.push_certificates())
+
+
+@app.post("/v2/enrollment-links")
+def post_enrollment_link() -> Response[str]:
+    """Make an enrollment link."""
+    return v2.create_enrollment_link(admin_edge.decode(app.current_event), runtime.enrollment_links())
+
+
+@app.get("/v2/enrollment-links")
+def list_enrollment_links() -> Response[str]:
+    """List the enrollment links."""
+    return v2.list_enrollment_links(admin_edge.decode(app.current_event), runtime.enrollment_links())
+
+
+@app.delete("/v2/enrollment-links/<link_id>")
+def delete_enrollment_link(link_id: str) -> Response[str]:
+    """Revoke an enrollment link."""
+    return v2.revoke_enrollment_link(link_id, runtime.enrollment_links())
+
+
+@app.post("/v2/webhooks")
+def post_webhook() -> Response[str]:
+    """Subscribe a URL to events."""
+    return v2.create_webhook(admin_edge.decode(app.current_event), runtime.webhooks())
+
+
+@app.get("/v2/webhooks")
+def list_webhooks() -> Response[str]:
+    """List the webhook subscriptions."""
+    return v2.list_webhooks(admin_edge.decode(app.current_event), runtime.webhooks())
+
+
+@app.delete("/v2/webhooks/<subscription_id>")
+def delete_webhook(subscription_id: str) -> Response[str]:
+    """End a webhook subscription."""
+    return v2.delete_webhook(subscription_id, runtime.webhooks())
+
+
+@app.get("/v2/enrollments")
+def list_enrollments() -> Response[str]:
+    """List the enrollments."""
+    return v2.list_enrollments(admin_edge.decode(app.current_event), runtime.enrollment_service())
+
+
+@app.get("/v2/enrollments/<enrollment_id>")
+def get_enrollment(enrollment_id: str) -> Response[str]:
+    """Tell of one enrollment."""
+    return v2.get_enrollment(enrollment_id, runtime.enrollment_service())
+
+
+@logger.inject_lambda_context(correlation_id_path=correlation_paths.API_GATEWAY_HTTP)
+def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    """Answer API Gateway's event."""
+    return app.resolve(event, context)

@@ -1,0 +1,48 @@
+"""Administrators: commands, their queues and results, and pushes."""
+
+from typing import Any, Final
+
+from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
+from aws_lambda_powertools.logging import correlation_paths
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from mdmlib import runtime
+from mdmlib.http import admin_edge, micromdm, nanomdm, v2
+from mdmlib.http.admin_edge import Dialect
+from mdmlib.observability import logger
+
+app = APIGatewayHttpResolver()
+admin_edge.register_error_handlers(app)
+
+PUSH: Final = {Dialect.MICROMDM: micromdm.push, Dialect.NANOMDM: nanomdm.push}
+
+
+@app.post("/v1/commands")
+def post_command() -> Response[str]:
+    """Queue a command."""
+    return micromdm.new_command(admin_edge.decode(app.current_event), runtime.enqueue_service())
+
+
+@app.route("/v1/push/<enrollment_ids>", method=["GET", "POST"])
+def push(enrollment_ids: str) -> Response[str]:
+    """Wake enrollments."""
+    request = admin_edge.decode(app.current_event)
+    return PUSH[request.dialect](enrollment_ids, request, runtime.enqueue_service())
+
+
+@app.get("/v2/enrollments/<enrollment_id>/commands")
+def get_commands(enrollment_id: str) -> Response[str]:
+    """List what waits for an enrollment."""
+    return v2.list_commands(enrollment_id, admin_edge.decode(app.current_event), runtime.enrollment_service())
+
+
+@app.get("/v2/enrollments/<enrollment_id>/results")
+def get_results(enrollment_id: str) -> Response[str]:
+    """List what an enrollment reported."""
+    return v2.list_results(enrollment_id, admin_edge.decode(app.current_event), runtime.enrollment_service())
+
+
+@logger.inject_lambda_context(correlation_id_path=correlation_paths.API_GATEWAY_HTTP)
+def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    """Answer API Gateway's event."""
+    return app.resolve(event, context)

@@ -1,0 +1,217 @@
+"""The admin edge: what administrators and their scripts send, and what they get.
+
+Who they are is proven before they come here: API Gateway checks SigV4 on every route. Every refusal says what is wrong
+and what to do, and has a ``code`` for machines. Its form is that of the API that was called:
+
+``/v2``           RFC 9457, ``application/problem+json``
+MicroMDM's        ``{"error", "code", "field"?}``, indented by two spaces
+NanoMDM's         the same, indented by a tab
+"""
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+from aws_lambda_powertools.event_handler import Response
+from botocore.exceptions import BotoCoreError, ClientError
+from pynamodb.exceptions import PynamoDBException
+
+from mdmlib.errors import (
+    BadRequestError,
+    BodyTooLargeError,
+    ConflictError,
+    ForbiddenError,
+    GoneError,
+    MalformedBodyError,
+    NotFoundError,
+    PicoMDMError,
+    UnavailableError,
+)
+from mdmlib.http.gateway import body_of, headers_of
+from mdmlib.observability import log_unforeseen, logger
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools.event_handler import APIGatewayHttpResolver
+    from aws_lambda_powertools.event_handler.exceptions import NotFoundError as RouteNotFoundError
+    from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
+
+DIALECT_HEADER: Final = "x-picomdm-dialect"
+
+_STATUS: Final[tuple[tuple[type[PicoMDMError], HTTPStatus], ...]] = (
+    (BodyTooLargeError, HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
+    (BadRequestError, HTTPStatus.BAD_REQUEST),
+    (ForbiddenError, HTTPStatus.FORBIDDEN),
+    (NotFoundError, HTTPStatus.NOT_FOUND),
+    (ConflictError, HTTPStatus.CONFLICT),
+    (GoneError, HTTPStatus.GONE),
+    (UnavailableError, HTTPStatus.SERVICE_UNAVAILABLE),
+)
+
+_LONE_SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
+# What Go's encoder escapes inside strings; none of them occurs in JSON outside of one.
+_GO_ESCAPES: Final = {
+    ord(character): f"\\u{ord(character):04x}" for character in ("<", ">", "&", "\N{LINE SEPARATOR}", "\u2029")
+}
+
+
+class Dialect(StrEnum):
+    """Whose API a request is meant for."""
+
+    MICROMDM = "micromdm"
+    NANOMDM = "nanomdm"
+    V2 = "v2"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdminRequest:
+    """A request as an administrator sent it; whatever its content type says."""
+
+    body: bytes = field(repr=False)
+    query: Mapping[str, str]
+    dialect: Dialect
+
+    def json(self) -> dict[str, Any]:
+        """Return the body as a JSON object.
+
+        Raises :class:`~mdmlib.errors.MalformedBodyError` for anything else; its message does not quote the body.
+        """
+        if not self.body.strip():
+            raise MalformedBodyError("The body is empty; send a JSON object.")
+        try:
+            document = json.loads(self.body, parse_constant=_refuse_constant)
+            if _LONE_SURROGATE.search(self.body):
+                json.dumps(document, ensure_ascii=False).encode()
+        except json.JSONDecodeError as error:
+            raise MalformedBodyError(
+                f"The body is no JSON: {error.msg} at line {error.lineno}, column {error.colno}."
+            ) from None
+        except RecursionError:
+            raise MalformedBodyError("The body is no JSON that anybody wrote: it is nested too deeply.") from None
+        except ValueError:
+            # Not UTF-8, half of a surrogate pair, NaN, or a number of thousands of digits.
+            raise MalformedBodyError("The body is no JSON in UTF-8.") from None
+        if not isinstance(document, dict):
+            raise MalformedBodyError("The body is JSON, but no object; send {…}.")
+        return document
+
+
+def decode(event: "APIGatewayProxyEventV2") -> AdminRequest:
+    """Read API Gateway's event. Raises :class:`~mdmlib.errors.BodyTooLargeError`."""
+    return AdminRequest(
+        body=body_of(event), query=event.raw_event.get("queryStringParameters") or {}, dialect=dialect_of(event)
+    )
+
+
+def dialect_of(event: "APIGatewayProxyEventV2") -> Dialect:
+    """Return whose API a request is meant for.
+
+    Where MicroMDM and NanoMDM share a path, the header ``X-PicoMDM-Dialect`` decides; without it POST is MicroMDM's,
+    for it alone uses that, and everything else NanoMDM's.
+    """
+    path, method = event.raw_path, event.http_method
+    if path.startswith("/v2/"):
+        return Dialect.V2
+    asked = headers_of(event).get(DIALECT_HEADER, "").lower()
+    if asked in {Dialect.MICROMDM, Dialect.NANOMDM}:
+        return Dialect(asked)
+    return Dialect.MICROMDM if method == "POST" else Dialect.NANOMDM
+
+
+def go_json(document: object, *, indent: str) -> str:
+    """Return JSON as the encoder of Go's standard library writes it, so that clients see the bytes they know."""
+    return json.dumps(document, indent=indent, ensure_ascii=False).translate(_GO_ESCAPES) + "\n"
+
+
+def answer_micromdm(status: HTTPStatus, document: object) -> Response[str]:
+    """Answer as MicroMDM does."""
+    return Response(status, content_type="application/json; charset=utf-8", body=go_json(document, indent="  "))
+
+
+def answer_nanomdm(status: HTTPStatus, document: object) -> Response[str]:
+    """Answer as NanoMDM does."""
+    return Response(status, content_type="application/json", body=go_json(document, indent="\t"))
+
+
+def answer_v2(status: HTTPStatus, document: object) -> Response[str]:
+    """Answer as PicoMDM's own API does. Nothing of it shall stay in a cache: links and payloads are secret."""
+    return Response(
+        status,
+        content_type="application/json",
+        body=json.dumps(document, indent=2, ensure_ascii=False) + "\n",
+        headers={"Cache-Control": "no-store"},
+    )
+
+
+def no_content() -> Response[str]:
+    """Answer 204."""
+    return Response(HTTPStatus.NO_CONTENT, body="")
+
+
+def status_of(error: PicoMDMError) -> HTTPStatus:
+    """Return the status that an administrator gets for an error."""
+    return next((status for kind, status in _STATUS if isinstance(error, kind)), HTTPStatus.INTERNAL_SERVER_ERROR)
+
+
+def refusal(error: PicoMDMError, *, dialect: Dialect) -> Response[str]:
+    """Return the answer that tells of an error, in the form of the API that was called."""
+    status = status_of(error)
+    if dialect is Dialect.V2:
+        problem = {
+            "type": "about:blank",
+            "title": status.phrase,
+            "status": int(status),
+            "detail": error.message,
+            "code": error.code,
+        }
+        response: Response[str] = answer_v2(status, problem | _field(error))
+        response.headers["Content-Type"] = "application/problem+json"
+    else:
+        answer = answer_micromdm if dialect is Dialect.MICROMDM else answer_nanomdm
+        response = answer(status, {"error": error.message, "code": error.code} | _field(error))
+    if status is HTTPStatus.SERVICE_UNAVAILABLE:
+        response.headers["Retry-After"] = "5"
+    return response
+
+
+def register_error_handlers(app: "APIGatewayHttpResolver") -> None:
+    """Answer every error with what is wrong and what to do, and log it."""
+
+    @app.exception_handler(PicoMDMError)
+    def refuse(error: PicoMDMError) -> Response[str]:
+        status = status_of(error)
+        log: Callable[..., None] = logger.error if status >= HTTPStatus.INTERNAL_SERVER_ERROR else logger.warning
+        log("Admin request refused", code=error.code, reason=error.message, status=int(status))
+        return refusal(error, dialect=dialect_of(app.current_event))
+
+    @app.exception_handler([BotoCoreError, ClientError, PynamoDBException])
+    def try_later(error: Exception) -> Response[str]:
+        log_unforeseen("Admin request failed at AWS", error)
+        unavailable = UnavailableError("An AWS service did not do its part; send the same request again in a moment.")
+        return refusal(unavailable, dialect=dialect_of(app.current_event))
+
+    @app.exception_handler(Exception)
+    def fail(error: Exception) -> Response[str]:
+        log_unforeseen("Admin request failed", error)
+        unforeseen = PicoMDMError(
+            "PicoMDM failed at this; nothing more can be told here. Its log says where, under the request id "
+            f"{app.current_event.request_context.request_id}."
+        )
+        return refusal(unforeseen, dialect=dialect_of(app.current_event))
+
+    @app.not_found
+    def miss(_: "RouteNotFoundError") -> Response[str]:
+        event = app.current_event
+        unknown = NotFoundError(f"There is no {event.http_method} {event.raw_path} here.", code="unknown_route")
+        return refusal(unknown, dialect=dialect_of(event))
+
+
+def _field(error: PicoMDMError) -> dict[str, str]:
+    return {"field": error.field} if error.field else {}
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(name)

@@ -1,0 +1,52 @@
+"""MicroMDM's API: its JSON commands and its push.
+
+Requests and successful answers are MicroMDM's to the byte. Where it answers 500 to everything that is wrong, or takes
+what it cannot do (a command for an enrollment that nobody knows), here the status tells: 400, 404, 409, 413.
+"""
+
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from mdmlib.apple import command_json
+from mdmlib.errors import BadRequestError, ConflictError
+from mdmlib.http.admin_edge import AdminRequest, answer_micromdm
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools.event_handler import Response
+
+    from mdmlib.services.enqueue import EnqueueService
+
+
+def new_command(request: AdminRequest, enqueue: "EnqueueService") -> "Response[str]":
+    """``POST /v1/commands``: queue a command that is written in JSON, and wake its enrollment.
+
+    ``udid`` may name any enrollment, also a user channel. 201 says that the command waits; a push that could not be
+    sent is no error, for the enrollment gets the command whenever it connects.
+    """
+    ordered = command_json.from_json(request.json())
+    outcome = enqueue.enqueue(ordered.command, [ordered.udid])
+    if error := outcome.targets[ordered.udid].command_error:
+        raise error
+    return answer_micromdm(HTTPStatus.CREATED, ordered.echo)
+
+
+def push(enrollment_id: str, request: AdminRequest, enqueue: "EnqueueService") -> "Response[str]":
+    """``POST /v1/push/{udid}``: wake an enrollment.
+
+    ``expiration`` (epoch seconds) in the query is for how long APNs keeps trying.
+    """
+    outcome = enqueue.push([enrollment_id], expiration=_expiration(request)).targets[enrollment_id]
+    if outcome.command_error:
+        raise outcome.command_error
+    if outcome.push_error:
+        raise ConflictError(f"{enrollment_id} cannot be woken: {outcome.push_error}.", code="push_not_sent")
+    return answer_micromdm(HTTPStatus.OK, {"status": "success", "push_notification_id": outcome.push_result})
+
+
+def _expiration(request: AdminRequest) -> int | None:
+    text = request.query.get("expiration", "")
+    if not text:
+        return None
+    if not text.isdecimal() or len(text) > len("9999999999"):
+        raise BadRequestError("expiration is a time in seconds since 1970.", code="invalid_field", field="expiration")
+    return int(text)

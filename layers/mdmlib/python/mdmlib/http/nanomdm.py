@@ -1,0 +1,67 @@
+"""NanoMDM's API: push certificates, pushes, version."""
+
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from mdmlib import __version__
+from mdmlib.errors import BadRequestError
+from mdmlib.http.admin_edge import AdminRequest, answer_nanomdm
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools.event_handler import Response
+
+    from mdmlib.services.enqueue import EnqueueOutcome, EnqueueService
+    from mdmlib.services.push_certificates import PushCertificateInfo, PushCertificates
+
+
+def version() -> "Response[str]":
+    """``GET /version``: NanoMDM's ``version``, and beside it what MicroMDM's says where it was built without them."""
+    unknown = dict.fromkeys(("branch", "revision", "go_version", "build_date", "build_user"), "unknown")
+    return answer_nanomdm(HTTPStatus.OK, {"version": __version__, "server": "PicoMDM"} | unknown)
+
+
+def put_push_certificate(request: AdminRequest, push_certificates: "PushCertificates") -> "Response[str]":
+    """``PUT /v1/pushcert``: a PEM certificate and its PEM key, one after the other, take the place of the former."""
+    return answer_nanomdm(HTTPStatus.OK, _push_certificate(push_certificates.upload(request.body)))
+
+
+def get_push_certificate(request: AdminRequest, push_certificates: "PushCertificates") -> "Response[str]":
+    """``GET /v1/pushcert?topic=…``: until when the topic's certificate is good."""
+    topic = request.query.get("topic")
+    if not topic:
+        raise BadRequestError("missing required query parameter: topic", code="missing_field", field="topic")
+    return answer_nanomdm(HTTPStatus.OK, _push_certificate(push_certificates.get(topic)))
+
+
+def push(enrollment_ids: str, _: AdminRequest, enqueue: "EnqueueService") -> "Response[str]":
+    """``/v1/push/{id[,id…]}``: wake enrollments. What concerns one of them stands beside its id.
+
+    The status is NanoMDM's: 200, 207 when some were not woken, 500 when none was.
+    """
+    return _api_result(enqueue.push([id_ for id_ in enrollment_ids.split(",") if id_]))
+
+
+def _push_certificate(info: "PushCertificateInfo") -> dict[str, str]:
+    return {"topic": info.topic, "not_after": info.not_after.strftime("%Y-%m-%dT%H:%M:%SZ")}
+
+
+def _api_result(outcome: "EnqueueOutcome") -> "Response[str]":
+    """Write NanoMDM's ``APIResult``; Go sorts a map by its keys."""
+    status: dict[str, dict[str, str]] = {}
+    failed = 0
+    for id_, target in sorted(outcome.targets.items()):
+        command_error = target.command_error.message if target.command_error else None
+        entry = {
+            "push_error": target.push_error,
+            "push_result": target.push_result,
+            "command_error": command_error,
+        }
+        status[id_] = {name: value for name, value in entry.items() if value}
+        failed += bool(target.push_error or command_error)
+    document: dict[str, Any] = {"status": status}
+    if outcome.command_uuid:
+        document |= {"command_uuid": outcome.command_uuid, "request_type": outcome.request_type}
+    if not failed:
+        return answer_nanomdm(HTTPStatus.OK, document)
+    whole = HTTPStatus.INTERNAL_SERVER_ERROR if failed == len(outcome.targets) else HTTPStatus.MULTI_STATUS
+    return answer_nanomdm(whole, document)
