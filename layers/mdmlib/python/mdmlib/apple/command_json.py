@@ -1,0 +1,75 @@
+"""MicroMDM's JSON commands (``POST /v1/commands``), turned into the plists that devices understand.
+
+The fields stand beside ``request_type``, flat; which there are says :mod:`mdmlib.apple.request_types`. Keys are
+matched whatever their case and unknown ones are ignored, for that is what clients of MicroMDM rely on.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+from uuid import uuid4
+
+from mdmlib.apple import plist
+from mdmlib.apple.command import MAX_COMMAND_UUID_LENGTH, MAX_REQUEST_TYPE_LENGTH, Command
+from mdmlib.apple.json_fields import convert_fields, folded, invalid
+from mdmlib.apple.request_types import REQUEST_TYPES
+from mdmlib.errors import BadRequestError, BodyTooLargeError
+
+
+def _random_uuid() -> str:
+    return str(uuid4())
+
+
+def from_json(
+    document: Mapping[str, Any], *, new_uuid: Callable[[], str] = _random_uuid
+) -> tuple[Command, dict[str, Any]]:
+    """Return the command and the answer to the request: ``{"payload": {"command_uuid": …, "command": {…}}}``.
+
+    ``new_uuid`` names a command that comes without a ``command_uuid``, or with a blank one. Raises
+    :class:`~mdmlib.errors.BadRequestError` with the codes ``unknown_request_type``, ``missing_field`` (see
+    :func:`udid_of`) and ``invalid_field``; ``field`` is the JSON name, as in ``updates[0].install_action``. A command
+    that is too large to be answered to a device is a :class:`~mdmlib.errors.BodyTooLargeError`.
+    """
+    given = folded(document)
+    request_type = given.get("request_type")
+    if request_type is None:
+        request_type = ""
+    if not isinstance(request_type, str):
+        raise invalid("request_type", "a string")
+    fields = REQUEST_TYPES.get(request_type)
+    if fields is None:
+        # MicroMDM's words; the rest of a message is for people and logs, so nothing long or invisible gets into it.
+        shown = request_type[:MAX_REQUEST_TYPE_LENGTH] if request_type.isprintable() else "?"
+        raise BadRequestError(f"mdm: unknown RequestType: {shown}", code="unknown_request_type", field="request_type")
+    udid_of(document)
+    command_uuid = _command_uuid(given.get("command_uuid"), new_uuid)
+    echo, value = convert_fields(document, fields)
+    body = plist.dumps({"Command": {"RequestType": request_type, **value}, "CommandUUID": command_uuid})
+    if len(body) > plist.MAX_BYTES:
+        raise BodyTooLargeError("The command is larger than 4.4 MiB: no answer to a device holds it.")
+    answer = {"payload": {"command_uuid": command_uuid, "command": {"request_type": request_type, **echo}}}
+    return Command(command_uuid, request_type, body), answer
+
+
+def udid_of(document: Mapping[str, Any]) -> str:
+    """Return whom a request is for: despite its name, ``udid`` is the id of any enrollment.
+
+    Raises :class:`~mdmlib.errors.BadRequestError` when there is none.
+    """
+    udid = folded(document).get("udid")
+    if udid is None or udid == "":
+        raise BadRequestError("request must contain UDID of the device", code="missing_field", field="udid")
+    if not isinstance(udid, str):
+        raise invalid("udid", "a string")
+    return udid
+
+
+def _command_uuid(value: object, new_uuid: Callable[[], str]) -> str:
+    if value is None:
+        return new_uuid()
+    if not isinstance(value, str) or len(value) > MAX_COMMAND_UUID_LENGTH:
+        raise invalid("command_uuid", f"a string of at most {MAX_COMMAND_UUID_LENGTH} characters")
+    if not value.strip():
+        return new_uuid()
+    if not value.isprintable():
+        raise invalid("command_uuid", "printable")
+    return value
