@@ -23,11 +23,12 @@ def new_command(request: AdminRequest, enqueue: "EnqueueService") -> "Response[s
     ``udid`` may name any enrollment, also a user channel. 201 says that the command waits; a push that could not be
     sent is no error, for the enrollment gets the command whenever it connects.
     """
-    ordered = command_json.from_json(request.json())
-    outcome = enqueue.enqueue(ordered.command, [ordered.udid])
-    if error := outcome.targets[ordered.udid].command_error:
+    document = request.json()
+    command, echo = command_json.from_json(document)
+    udid = command_json.udid_of(document)
+    if error := enqueue.enqueue(command, [udid]).targets[udid].command_error:
         raise error
-    return answer_micromdm(HTTPStatus.CREATED, ordered.echo)
+    return answer_micromdm(HTTPStatus.CREATED, echo)
 
 
 def push(enrollment_id: str, request: AdminRequest, enqueue: "EnqueueService") -> "Response[str]":
