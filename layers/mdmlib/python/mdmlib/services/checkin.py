@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from mdmlib.apple import event as documents
 from mdmlib.apple import plist
@@ -166,19 +166,19 @@ class CheckinService:
             Enrollment.authenticated_at.set(received.seconds),
             Enrollment.last_seen_at.set(received.seconds),
         ]
-        known: dict[Any, str | None] = {
-            Enrollment.serial_number: message.serial_number,
-            Enrollment.model: message.model,
-            Enrollment.model_name: message.model_name,
-            Enrollment.product_name: message.product_name,
-            Enrollment.os_version: message.os_version,
-            Enrollment.build_version: message.build_version,
-            Enrollment.device_name: message.device_name,
-            Enrollment.imei: message.imei,
-            Enrollment.meid: message.meid,
-        }
+        known = (
+            (Enrollment.serial_number, message.serial_number),
+            (Enrollment.model, message.model),
+            (Enrollment.model_name, message.model_name),
+            (Enrollment.product_name, message.product_name),
+            (Enrollment.os_version, message.os_version),
+            (Enrollment.build_version, message.build_version),
+            (Enrollment.device_name, message.device_name),
+            (Enrollment.imei, message.imei),
+            (Enrollment.meid, message.meid),
+        )
         # What a message does not carry stays as it is known: not every OS sends every key.
-        actions += [attribute.set(value) for attribute, value in known.items() if value]
+        actions += [attribute.set(value) for attribute, value in known if value]
         if record and record.identity and record.identity != certificate.hash:
             grace = timedelta(hours=self._settings.previous_identity_hours)
             actions.append(Enrollment.previous_identity.set(record.identity))

@@ -1,0 +1,216 @@
+"""A fleet in one process: the services behind the device edge, and devices that speak to them.
+
+What a device says goes through the real codecs and services to the emulated tables; only the signature is left out.
+"""
+
+import hashlib
+import json
+import plistlib
+import uuid
+from datetime import timedelta
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+import boto3
+from botocore.config import Config
+
+from local.emulator import Emulator
+from mdmlib.apple.checkin import decode_checkin
+from mdmlib.apple.command import Command
+from mdmlib.apple.command_report import CommandReport
+from mdmlib.apple.event import uuid7
+from mdmlib.apple.identity import VerifiedCertificate
+from mdmlib.services.checkin import CheckinService
+from mdmlib.services.command_order import CommandOrder
+from mdmlib.services.connect import ConnectService
+from mdmlib.services.enqueue import EnqueueOutcome, EnqueueService
+from mdmlib.services.events import EventPublisher
+from mdmlib.services.push_certificates import PushCertificates
+from mdmlib.services.push_queue import PushQueue
+from mdmlib.services.sweep import SweepQueue
+from mdmlib.settings import Settings
+from mdmlib.store import tables
+from mdmlib.store.command_queue import CommandQueueStore
+from mdmlib.store.enrollments import EnrollmentStore
+from mdmlib.store.payloads import PayloadStore
+from mdmlib.store.sealing import Sealer
+from tests.deployment import Clock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+TOPIC = "com.apple.mgmt.External.11111111-2222-3333-4444-555555555555"
+
+
+class Bus:
+    """Reads back what was published."""
+
+    def __init__(self, emulator: Emulator, bus: str) -> None:
+        self._sqs = emulator.sqs
+        unique = uuid.uuid4().hex[:12]
+        self._url = self._sqs.create_queue(QueueName=f"observer-{unique}")["QueueUrl"]
+        arn = self._sqs.get_queue_attributes(QueueUrl=self._url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+        emulator.events.put_rule(
+            Name=f"observer-{unique}", EventBusName=bus, EventPattern=json.dumps({"source": [{"prefix": "picomdm"}]})
+        )
+        emulator.events.put_targets(
+            Rule=f"observer-{unique}", EventBusName=bus, Targets=[{"Id": "queue", "Arn": arn, "InputPath": "$.detail"}]
+        )
+
+    def take(self) -> list[dict[str, Any]]:
+        """Return the documents published since the last call, by their ids."""
+        documents = []
+        while messages := self._sqs.receive_message(QueueUrl=self._url, MaxNumberOfMessages=10).get("Messages"):
+            for message in messages:
+                documents.append(json.loads(message["Body"]))
+                self._sqs.delete_message(QueueUrl=self._url, ReceiptHandle=message["ReceiptHandle"])
+        return sorted(documents, key=lambda document: str(document["event_id"]))
+
+    def topics(self) -> list[str]:
+        """Return the topics published since the last call."""
+        return [document["topic"] for document in self.take()]
+
+
+class Fleet:
+    """The services of one deployment. A test may replace any attribute before the first use of :meth:`build`."""
+
+    def __init__(self, emulator: Emulator, settings: Settings, sealer: Sealer, clock: Clock) -> None:
+        self.emulator, self.settings, self.sealer, self.clock = emulator, settings, sealer, clock
+        self.enrollments = EnrollmentStore()
+        self.payloads = PayloadStore(lambda: emulator.s3, bucket=settings.payload_bucket, sealer=sealer)
+        self.queue = CommandQueueStore(sealer=sealer, payloads=self.payloads)
+        self.events = EventPublisher(
+            lambda: emulator.events, lambda: emulator.sqs, payloads=self.payloads, sealer=sealer, settings=settings
+        )
+        self.batch_client: Callable[[], Any] = lambda: boto3.client(
+            "dynamodb", config=Config(retries={"total_max_attempts": 1})
+        )
+        self.order = CommandOrder(now=clock)
+        self._event_numbers = count(1)
+        self.bus = Bus(emulator, settings.event_bus)
+
+    def new_event_id(self) -> str:
+        # Ids of one millisecond sort as they were made: tests read events in order.
+        return uuid7(int(self.clock().timestamp() * 1000), next(self._event_numbers).to_bytes(10, "big"))
+
+    @property
+    def checkin(self) -> CheckinService:
+        return CheckinService(
+            enrollments=self.enrollments,
+            events=self.events,
+            sweeps=SweepQueue(lambda: self.emulator.sqs, queue_url=self.settings.sweep_queue_url),
+            sealer=self.sealer,
+            settings=self.settings,
+            now=self.clock,
+            new_event_id=self.new_event_id,
+        )
+
+    @property
+    def connect(self) -> ConnectService:
+        return ConnectService(
+            enrollments=self.enrollments,
+            queue=self.queue,
+            events=self.events,
+            settings=self.settings,
+            now=self.clock,
+            new_event_id=self.new_event_id,
+        )
+
+    @property
+    def enqueuer(self) -> EnqueueService:
+        return EnqueueService(
+            enrollments=self.enrollments,
+            queue=self.queue,
+            events=self.events,
+            pushes=PushQueue(lambda: self.emulator.sqs, queue_url=self.settings.push_queue_url, sealer=self.sealer),
+            push_certificates=PushCertificates(sealer=self.sealer, now=self.clock),
+            batch_client=self.batch_client,
+            sealer=self.sealer,
+            settings=self.settings,
+            now=self.clock,
+            order=self.order,
+            new_event_id=self.new_event_id,
+        )
+
+    def enqueue(self, ids: "list[FleetDevice] | list[str]", uuid_: str, **options: Any) -> EnqueueOutcome:
+        """Queue a command of this uuid for devices or ids."""
+        return self.enqueuer.enqueue(command(uuid_), [str(id_) for id_ in ids], **options)
+
+    def device(self, udid: str = "A5EF1BA1-586D-4F29-B4F3-759DADAC2DDD", *, enrolled: bool = True) -> "FleetDevice":
+        """Return a device, enrolled unless told otherwise."""
+        device = FleetDevice(self, udid)
+        if enrolled:
+            device.authenticate()
+            device.token_update()
+        return device
+
+
+class FleetDevice:
+    """One channel of one device, at the services' door."""
+
+    def __init__(self, fleet: Fleet, udid: str, *, user_id: str | None = None, identity: str | None = None) -> None:
+        self.fleet = fleet
+        self.udid = udid
+        self.user_id = user_id
+        self.identity = identity or f"identity of {udid}"
+
+    def __str__(self) -> str:
+        return f"{self.udid}:{self.user_id}" if self.user_id else self.udid
+
+    @property
+    def certificate(self) -> VerifiedCertificate:
+        return certificate(self.fleet, self.identity)
+
+    @property
+    def record(self) -> tables.Enrollment:
+        record = self.fleet.enrollments.get(str(self))
+        assert record is not None
+        return record
+
+    def user(self, user_id: str = "B0B0B0B0-0000-0000-0000-000000000001") -> "FleetDevice":
+        """Return a user channel of this device, which shares its identity."""
+        return FleetDevice(self.fleet, self.udid, user_id=user_id, identity=self.identity)
+
+    def checkin(self, message_type: str, **fields: Any) -> bytes | None:
+        body = plistlib.dumps({"MessageType": message_type, "UDID": self.udid, **self._user(), **fields})
+        return self.fleet.checkin.receive(self.certificate, decode_checkin(body), {})
+
+    def authenticate(self, **fields: Any) -> None:
+        self.checkin("Authenticate", **{"Topic": TOPIC, "SerialNumber": "C02XXXX", "OSVersion": "15.1", **fields})
+
+    def token_update(self, token: bytes = b"token", **fields: Any) -> None:
+        self.checkin("TokenUpdate", **{"Topic": TOPIC, "PushMagic": "magic", "Token": token, **fields})
+
+    def check_out(self) -> None:
+        self.checkin("CheckOut", Topic=TOPIC)
+
+    def report(self, status: str, uuid_: str | None = None, **fields: Any) -> str | None:
+        """Connect; return the uuid of the command that is handed out, or None."""
+        fields |= {"CommandUUID": uuid_} if uuid_ else {}
+        body = plistlib.dumps({"Status": status, "UDID": self.udid, **self._user(), **fields})
+        answer = self.fleet.connect.report(self.certificate, CommandReport.decode(body), {})
+        return str(plistlib.loads(answer)["CommandUUID"]) if answer else None
+
+    def idle(self) -> str | None:
+        return self.report("Idle")
+
+    def acknowledge(self, uuid_: str, **fields: Any) -> str | None:
+        return self.report("Acknowledged", uuid_, **fields)
+
+    def not_now(self, uuid_: str) -> str | None:
+        return self.report("NotNow", uuid_)
+
+    def _user(self) -> dict[str, str]:
+        return {"UserID": self.user_id} if self.user_id else {}
+
+
+def certificate(fleet: Fleet, name: str) -> VerifiedCertificate:
+    """Return a certificate that has been verified, told apart by ``name``."""
+    return VerifiedCertificate(
+        hash=hashlib.sha256(name.encode()).hexdigest(), not_after=fleet.clock() + timedelta(days=365), der=b""
+    )
+
+
+def command(uuid_: str, request_type: str = "ProfileList", **fields: Any) -> Command:
+    """Return a command of this uuid."""
+    return Command.decode(plistlib.dumps({"CommandUUID": uuid_, "Command": {"RequestType": request_type, **fields}}))
