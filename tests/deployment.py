@@ -63,7 +63,7 @@ def create_settings(emulator: Emulator, names: TableNames) -> Settings:
     emulator.secretsmanager.create_secret(
         Name=f"secret-{unique}", SecretString=json.dumps({"current_key": "k1", "k1": uuid4().hex * 2})
     )
-    webhook_queue = create_queue(emulator, "webhook").rsplit("/", 1)[1]
+    webhook_queue_url = create_queue(emulator, "webhook")
     return Settings(
         stack_name=f"test-{unique}",
         enrollment_table=names.enrollment,
@@ -74,7 +74,9 @@ def create_settings(emulator: Emulator, names: TableNames) -> Settings:
         push_queue_url=create_queue(emulator, "push"),
         sweep_queue_url=create_queue(emulator, "sweep"),
         event_fallback_queue_url=create_queue(emulator, "event-fallback"),
-        webhook_queue_arn=f"arn:aws:sqs:{REGION}:{ACCOUNT}:{webhook_queue}",
+        webhook_queue_arn=f"arn:aws:sqs:{REGION}:{ACCOUNT}:{webhook_queue_url.rsplit('/', 1)[1]}",
+        webhook_queue_url=webhook_queue_url,
+        webhook_dead_letter_queue_url=create_queue(emulator, "webhook-dead-letter"),
         device_url="https://mdm.example.org",
     )
 

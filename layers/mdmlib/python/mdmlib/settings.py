@@ -22,6 +22,8 @@ class Settings:
     sweep_queue_url: str
     event_fallback_queue_url: str
     webhook_queue_arn: str
+    webhook_queue_url: str
+    webhook_dead_letter_queue_url: str
     device_url: str
     """Where devices reach this deployment, as enrollment profiles say it: ``https://mdm.example.org``."""
     apns_url: str = "https://api.push.apple.com"
@@ -65,6 +67,8 @@ class Settings:
             sweep_queue_url=environment["SWEEP_QUEUE_URL"],
             event_fallback_queue_url=environment["EVENT_FALLBACK_QUEUE_URL"],
             webhook_queue_arn=environment["WEBHOOK_QUEUE_ARN"],
+            webhook_queue_url=environment["WEBHOOK_QUEUE_URL"],
+            webhook_dead_letter_queue_url=environment["WEBHOOK_DEAD_LETTER_QUEUE_URL"],
             device_url=environment["DEVICE_URL"].rstrip("/"),
             apns_url=environment.get("APNS_URL", cls.apns_url).rstrip("/"),
             apns_trust_anchor=environment.get("APNS_TRUST_ANCHOR", ""),

@@ -1,0 +1,116 @@
+"""Housekeeping: what others leave to be done later.
+
+Everything here is safe to repeat and to break off: what is not done comes again, with the next schedule or message.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from itertools import islice
+from typing import Final
+
+from mdmlib.errors import MalformedBodyError, UnavailableError
+from mdmlib.observability import logger
+from mdmlib.services.events import EventPublisher, MDMEvent
+from mdmlib.services.sweep import SweepQueue
+from mdmlib.store.tables import DEDUP, OUTBOX_PARTITION, PENDING, SHARDS, EnrollmentItem, OutboxEvent
+
+LEFT_AFTER_SECONDS: Final = 60
+"""Whoever committed an event to the outbox is still publishing it before that."""
+
+SWEEP_ITEMS: Final = 2_000
+"""What one message deletes at most: a partition takes 1,000 write units a second, and a function ends."""
+
+_GENERATION: Final = re.compile(r"[0-9a-f]{8}")
+
+
+class Housekeeping:
+    """Publishes what was left unpublished and deletes what is dead."""
+
+    def __init__(
+        self,
+        *,
+        events: EventPublisher,
+        sweeps: SweepQueue,
+        now: Callable[[], datetime],
+        sweep_items: int = SWEEP_ITEMS,
+    ) -> None:
+        self._events = events
+        self._sweeps = sweeps
+        self._now = now
+        self._sweep_items = sweep_items
+
+    def publish_leftovers(self) -> int:
+        """Publish the events that were committed to the outbox but not taken out of it; return how many those were.
+
+        Raises :class:`~mdmlib.errors.UnavailableError` at the first one that the bus does not take: the others would
+        fare no better.
+        """
+        published = 0
+        for item in self._leftovers():
+            if not self._events.publish_outbox(item):
+                raise UnavailableError("Events are left in the outbox: the event bus or DynamoDB is unavailable.")
+            published += 1
+        if published:
+            logger.warning("Events were left in the outbox", events=published)
+        return published
+
+    def republish(self, body: str) -> None:
+        """Bring an event from the fallback queue to the bus.
+
+        Raises :class:`~mdmlib.errors.UnavailableError` when the bus does not take it; the message stays then.
+        """
+        try:
+            event = MDMEvent.from_detail(body)
+        except (ValueError, KeyError, TypeError):
+            # No cause: the decoder's error would show a part of the body.
+            raise MalformedBodyError("A message of the event fallback queue is no event.") from None
+        self._events.publish_again(event)
+
+    def sweep(self, body: str) -> None:
+        """Delete the pending commands of an enrollment that are of older generations than a message says.
+
+        ``{"enrollment_id": …, "generation": …}`` is a message of the sweep queue. Generations count down, and none
+        comes back: whatever is queued meanwhile is of this generation or of a newer one. A long queue is deleted by
+        several messages.
+        """
+        enrollment_id, generation = _decode_sweep(body)
+        dead = self._dead(enrollment_id, generation)
+        deleted = 0
+        with EnrollmentItem.batch_write() as batch:
+            for item in islice(dead, self._sweep_items):
+                batch.delete(item)
+                deleted += 1
+        if deleted == self._sweep_items:
+            self._sweeps.request(enrollment_id, generation)
+
+    def _leftovers(self) -> Iterator[OutboxEvent]:
+        before = int(self._now().timestamp()) - LEFT_AFTER_SECONDS
+        for shard in range(SHARDS):
+            # The filter is no cheaper than reading all, but the outbox is empty as a rule.
+            yield from OutboxEvent.query(
+                f"{OUTBOX_PARTITION}{shard:x}",
+                filter_condition=OutboxEvent.created_at < before,
+                consistent_read=True,
+            )
+
+    def _dead(self, enrollment_id: str, generation: str) -> Iterator[EnrollmentItem]:
+        for kind in (PENDING, DEDUP):
+            # "$" is the character after "#": behind everything of this generation, and behind everything of the kind.
+            yield from EnrollmentItem.query(
+                enrollment_id,
+                EnrollmentItem.item.between(f"{kind}{generation}$", f"{kind[:-1]}$"),
+                attributes_to_get=["enrollment_id", "item", "cls"],
+            )
+
+
+def _decode_sweep(body: str) -> tuple[str, str]:
+    try:
+        document = json.loads(body)
+        enrollment_id, generation = document["enrollment_id"], document["generation"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise MalformedBodyError("A message of the sweep queue is malformed.") from error
+    if not enrollment_id or not isinstance(enrollment_id, str) or not _GENERATION.fullmatch(str(generation)):
+        raise MalformedBodyError("A message of the sweep queue names no enrollment or no generation.")
+    return enrollment_id, generation
