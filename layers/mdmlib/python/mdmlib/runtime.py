@@ -25,9 +25,13 @@ if TYPE_CHECKING:
     from mdmlib.services.enqueue import EnqueueService
     from mdmlib.services.enrollments import Enrollments
     from mdmlib.services.events import EventPublisher
+    from mdmlib.services.housekeeping import Housekeeping
+    from mdmlib.services.push import PushService
     from mdmlib.services.push_certificates import PushCertificates
     from mdmlib.services.push_queue import PushQueue
     from mdmlib.services.sweep import SweepQueue
+    from mdmlib.services.webhook_delivery import WebhookDelivery
+    from mdmlib.services.webhooks import Webhooks
     from mdmlib.store.command_queue import CommandQueueStore
     from mdmlib.store.enrollments import EnrollmentStore
     from mdmlib.store.payloads import PayloadStore
@@ -62,10 +66,11 @@ def secretsmanager_client() -> "SecretsManagerClient":
 
 @cache
 def sqs_client() -> "SQSClient":
-    """Return the client of SQS."""
+    """Return the client of SQS; with the SDK's own timeouts of a minute it would outlast a waiting device."""
     import boto3
+    from botocore.config import Config
 
-    return boto3.client("sqs")
+    return boto3.client("sqs", config=Config(connect_timeout=2, read_timeout=5, retries={"total_max_attempts": 2}))
 
 
 @cache
@@ -244,6 +249,68 @@ def push_certificates() -> "PushCertificates":
 
     bind_tables()
     return PushCertificates(sealer=sealer(), now=now)
+
+
+@cache
+def push_service() -> "PushService":
+    """Return the service that wakes devices."""
+    import random
+    from functools import partial
+
+    from mdmlib.clients.apns import ApnsClient
+    from mdmlib.services.push import PushService
+    from mdmlib.services.push_pace import PushPace
+
+    return PushService(
+        connect=partial(ApnsClient, url=settings().apns_url, trust_anchor=settings().apns_trust_anchor),
+        certificates=push_certificates(),
+        queue=push_queue(),
+        enrollments=enrollments(),
+        events=events(),
+        sealer=sealer(),
+        pace=PushPace(settings().pushes_per_second, clock=time.time, sleep=time.sleep),
+        now=now,
+        jitter=random.random,
+    )
+
+
+@cache
+def webhooks() -> "Webhooks":
+    """Return the webhook subscriptions."""
+    from mdmlib.services.webhooks import Webhooks
+
+    bind_tables()
+    return Webhooks(events_client, sealer=sealer(), settings=settings(), now=now)
+
+
+@cache
+def webhook_delivery() -> "WebhookDelivery":
+    """Return what delivers the webhook queue's messages."""
+    import random
+
+    from mdmlib import __version__
+    from mdmlib.clients.webhook import WebhookClient
+    from mdmlib.services.webhook_delivery import WebhookDelivery
+
+    return WebhookDelivery(
+        client=WebhookClient(user_agent=f"PicoMDM/{__version__}"),
+        webhooks=webhooks(),
+        sqs_client=sqs_client,
+        payloads=payloads(),
+        sealer=sealer(),
+        settings=settings(),
+        now=now,
+        random=random.random,
+    )
+
+
+@cache
+def housekeeping() -> "Housekeeping":
+    """Return what does later what others left."""
+    from mdmlib.services.housekeeping import Housekeeping
+
+    bind_tables()
+    return Housekeeping(events=events(), sweeps=sweeps(), settings=settings(), now=now)
 
 
 def forget() -> None:

@@ -14,6 +14,7 @@ from mdmlib.errors import MalformedBodyError, UnavailableError
 from mdmlib.observability import logger
 from mdmlib.services.events import EventPublisher, MDMEvent
 from mdmlib.services.sweep import SweepQueue
+from mdmlib.settings import Settings
 from mdmlib.store.tables import DEDUP, OUTBOX_PARTITION, PENDING, SHARDS, EnrollmentItem, OutboxEvent
 
 LEFT_AFTER_SECONDS: Final = 60
@@ -33,13 +34,25 @@ class Housekeeping:
         *,
         events: EventPublisher,
         sweeps: SweepQueue,
+        settings: Settings,
         now: Callable[[], datetime],
         sweep_items: int = SWEEP_ITEMS,
     ) -> None:
         self._events = events
         self._sweeps = sweeps
+        self._consumers = {
+            _queue_name(settings.sweep_queue_url, "/"): self.sweep,
+            _queue_name(settings.event_fallback_queue_url, "/"): self.republish,
+        }
         self._now = now
         self._sweep_items = sweep_items
+
+    def receive(self, queue_arn: str, body: str) -> None:
+        """Do what a message of one of housekeeping's queues asks for. Raises when it has to stay in its queue."""
+        consumer = self._consumers.get(_queue_name(queue_arn, ":"))
+        if consumer is None:
+            raise UnavailableError(f"Housekeeping does not know the queue {queue_arn}.", code="unknown_queue")
+        consumer(body)
 
     def publish_leftovers(self) -> int:
         """Publish the events that were committed to the outbox but not taken out of it; return how many those were.
@@ -103,6 +116,10 @@ class Housekeeping:
                 EnrollmentItem.item.between(f"{kind}{generation}$", f"{kind[:-1]}$"),
                 attributes_to_get=["enrollment_id", "item", "cls"],
             )
+
+
+def _queue_name(url_or_arn: str, separator: str) -> str:
+    return url_or_arn.rsplit(separator, 1)[-1]
 
 
 def _decode_sweep(body: str) -> tuple[str, str]:
