@@ -54,7 +54,7 @@ _CLIENT_ERRORS: Final = range(400, 500)
 
 @dataclass(frozen=True, slots=True)
 class Notification:
-    """A wake-up: ``token`` is hex, ``apns_id`` a UUID in lower case, ``expiration`` epoch seconds (0: now or never)."""
+    """A wake-up: ``token`` is hex, ``apns_id`` a UUID, ``expiration`` epoch seconds (0: now or never)."""
 
     token: str = field(repr=False)
     magic: str = field(repr=False)
@@ -218,10 +218,11 @@ class ApnsClient:
             scheme,
             authority,
             # Never indexed: they differ each time, would push the others out of the table, and a token is a secret.
-            NeverIndexedHeaderTuple(b":path", b"/3/device/" + notification.token.encode()),
+            NeverIndexedHeaderTuple(b":path", b"/3/device/" + notification.token.lower().encode()),
             *apns,
             HeaderTuple(b"apns-expiration", b"%d" % notification.expiration),
-            NeverIndexedHeaderTuple(b"apns-id", notification.apns_id.encode()),
+            # Apple documents lower case here, although the UUIDs that it makes itself are in upper case.
+            NeverIndexedHeaderTuple(b"apns-id", notification.apns_id.lower().encode()),
         ]
 
     def _tls(self) -> ssl.SSLContext:

@@ -65,7 +65,13 @@ class PushCertificates:
         :class:`~mdmlib.errors.NotFoundError`.
         """
         item = self._item(topic, fresh=fresh)
-        return PushIdentity.decode(item.certificate + b"\n" + self._sealer.open(item.private_key, place=_place(topic)))
+        # Not decoded anew: that it is one was seen when it was uploaded.
+        return PushIdentity(
+            topic=topic,
+            not_after=_info(item).not_after,
+            certificate_pem=item.certificate,
+            private_key_pem=self._sealer.open(item.private_key, place=_place(topic)),
+        )
 
     def topics(self) -> list[PushCertificateInfo]:
         """Return all topics' certificates, ordered by topic."""

@@ -86,13 +86,13 @@ class PushMessage:
         try:
             document = json.loads(body)
             version, topic, attempt = document["v"], str(document["topic"]), int(document["attempt"])
+            if version != 1:
+                raise MalformedBodyError(f"A message of the push queue has version {version!r}, unknown here.")
             sealed = b64decode(document["sealed"], validate=True)
+            targets = json.loads(sealer.open(sealed, place=f"push#{topic}"))
+            return cls(topic=topic, targets=tuple(_target(topic, target) for target in targets), attempt=attempt)
         except (ValueError, KeyError, TypeError) as error:
             raise MalformedBodyError("A message of the push queue is malformed.") from error
-        if version != 1:
-            raise MalformedBodyError(f"A message of the push queue has version {version!r}, which is unknown here.")
-        targets = json.loads(sealer.open(sealed, place=f"push#{topic}"))
-        return cls(topic=topic, targets=tuple(_target(topic, target) for target in targets), attempt=attempt)
 
 
 class PushQueue:
