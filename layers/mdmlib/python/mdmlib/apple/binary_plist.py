@@ -5,7 +5,7 @@ the body. An honest writer gives each object bytes of its own, a hostile one let
 container contain itself, or one hold another twice, that one a third twice, and so on. Hence:
 
 * a container is read anew wherever it stands, so that what is returned is a tree that shares no container with
-  itself; its depth and the number of its values are bounded, which ends cycles too;
+  itself; its depth is bounded, and the number of its values by the size of the body, which ends cycles too;
 * every other object is read once, however often it is referred to; their sizes together are no more than the body's.
 
 The format is documented in the sources of Core Foundation (CFBinaryPList.c).
@@ -23,6 +23,8 @@ MAGIC: Final = b"bplist00"
 _TRAILER_BYTES: Final = 32
 _EPOCH: Final = datetime(2001, 1, 1, tzinfo=UTC)
 _MAX_INTEGER_BYTES: Final = 16
+_VALUES_A_BYTE: Final = 4
+_TOO_MANY_VALUES: Final = "The binary property list has more values than its size allows."
 
 # The upper four bits of an object's first byte; the lower four are a size, as a rule.
 _SIMPLE, _INTEGER, _REAL, _DATE, _DATA, _ASCII, _UTF16, _ARRAY, _DICT = 0, 1, 2, 3, 4, 5, 6, 0xA, 0xD
@@ -54,7 +56,8 @@ class _Reader:
             raise MalformedBodyError("The binary property list's trailer contradicts its body.")
         self._scalars: dict[int, Any] = {}
         self._scalar_bytes_left = len(body)
-        self._values_left = MAX_VALUES
+        # Each value is referred to by at least one byte of its own, except in a container that is shared.
+        self._values_left = min(MAX_VALUES, _VALUES_A_BYTE * len(body))
 
     def root(self) -> Any:  # noqa: ANN401
         return self._object(self._root, depth=0)
@@ -62,7 +65,7 @@ class _Reader:
     def _object(self, reference: int, *, depth: int) -> Any:  # noqa: ANN401
         self._values_left -= 1
         if self._values_left < 0:
-            raise MalformedBodyError(f"The binary property list has more than {MAX_VALUES} values.")
+            raise MalformedBodyError(_TOO_MANY_VALUES)
         if reference in self._scalars:
             return self._scalars[reference]
         if reference >= self._count:
@@ -147,7 +150,7 @@ class _Reader:
         width = self._reference_bytes
         # Before anything is made of it, a count has to fit the body and what is left of the values.
         if count > self._values_left:
-            raise MalformedBodyError(f"The binary property list has more than {MAX_VALUES} values.")
+            raise MalformedBodyError(_TOO_MANY_VALUES)
         content = self._slice(start, count * width)
         if width == 1:
             return list(content)
