@@ -19,16 +19,19 @@ if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
     from mypy_boto3_sqs import SQSClient
 
+    from mdmlib.services.certificate_authority import CertificateAuthorityService
     from mdmlib.services.checkin import CheckinService
     from mdmlib.services.connect import ConnectService
     from mdmlib.services.device_identity import DeviceIdentity
     from mdmlib.services.enqueue import EnqueueService
+    from mdmlib.services.enrollment_links import EnrollmentLinks
     from mdmlib.services.enrollments import Enrollments
     from mdmlib.services.events import EventPublisher
     from mdmlib.services.housekeeping import Housekeeping
     from mdmlib.services.push import PushService
     from mdmlib.services.push_certificates import PushCertificates
     from mdmlib.services.push_queue import PushQueue
+    from mdmlib.services.scep_challenges import ScepChallenges
     from mdmlib.services.sweep import SweepQueue
     from mdmlib.services.webhook_delivery import WebhookDelivery
     from mdmlib.services.webhooks import Webhooks
@@ -271,6 +274,35 @@ def push_service() -> "PushService":
         pace=PushPace(settings().pushes_per_second, clock=time.time, sleep=time.sleep),
         now=now,
         jitter=random.random,
+    )
+
+
+@cache
+def scep_challenges() -> "ScepChallenges":
+    """Return what makes SCEP challenges."""
+    from mdmlib.services.scep_challenges import ScepChallenges
+
+    return ScepChallenges(sealer=sealer(), now=now)
+
+
+@cache
+def certificate_authority() -> "CertificateAuthorityService":
+    """Return the SCEP CA."""
+    from mdmlib.services.certificate_authority import CertificateAuthorityService
+
+    return CertificateAuthorityService(
+        enrollments=enrollments(), challenges=scep_challenges(), sealer=sealer(), settings=settings(), now=now
+    )
+
+
+@cache
+def enrollment_links() -> "EnrollmentLinks":
+    """Return the enrollment links."""
+    from mdmlib.services.enrollment_links import EnrollmentLinks
+
+    bind_tables()
+    return EnrollmentLinks(
+        challenges=scep_challenges(), push_certificates=push_certificates(), settings=settings(), now=now
     )
 
 

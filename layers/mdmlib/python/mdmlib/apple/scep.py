@@ -198,20 +198,11 @@ class PkiMessage:
         )
 
     def success(self, ca: CaIdentity, request: CertificateRequest, certificate: bytes) -> bytes:
-        """Return the CertRep with the issued certificate (DER), followed by the CA's, for the signer alone to read.
-
-        Raises :class:`ScepRefusedError` when there is no way to encrypt to the signer.
-        """
+        """Return the CertRep with the issued certificate (DER), followed by the CA's, for the signer alone to read."""
         modern = self._digest.name != hashes.SHA1.name or request.cipher in _MODERN_CIPHERS
         issued = cms.certificates_only([certificate, ca.certificate.public_bytes(Encoding.DER)])
-        try:
-            envelope = cms_envelope.seal(
-                issued,
-                recipient=self.signer_certificate,
-                cipher=cms_envelope.AES_256 if modern else request.cipher,
-            )
-        except BadRequestError as error:
-            raise ScepRefusedError(FailInfo.BAD_ALG, error.message, code=error.code) from error
+        cipher = cms_envelope.AES_256 if modern else request.cipher
+        envelope = cms_envelope.seal(issued, recipient=self.signer_certificate, cipher=cipher)
         return self._answer(ca, PkiStatus.SUCCESS, envelope, digest=hashes.SHA256() if modern else self._digest)
 
     def failure(self, ca: CaIdentity, fail_info: FailInfo) -> bytes:
@@ -230,6 +221,9 @@ class PkiMessage:
         signer, certificate = self._signed_data.signers[0], self.signer_certificate
         if signer.digest_algorithm not in cms.DIGESTS:
             raise ScepRefusedError(FailInfo.BAD_ALG, "The message's digest is not accepted.", code="scep_digest")
+        if signer.signature_algorithm not in cms.RSA_SIGNATURES:
+            # An elliptic curve's key signs well enough, but there would be no way to encrypt the answer to it.
+            raise ScepRefusedError(FailInfo.BAD_ALG, "The message is not signed with RSA.", code="scep_key")
         try:
             signer.verify(certificate, self._signed_data.content or b"", content_type=self._signed_data.content_type)
             if certificate.subject != certificate.issuer:

@@ -1,0 +1,38 @@
+"""Enrollment: GET /mdm/enroll/{token} hands out a profile, /scep the identity that it asks for."""
+
+from typing import Any
+
+from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
+from aws_lambda_powertools.logging import correlation_paths
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from mdmlib import runtime
+from mdmlib.http import enroll_edge
+from mdmlib.observability import logger
+
+app = APIGatewayHttpResolver()
+enroll_edge.register_error_handlers(app)
+
+
+@app.get("/mdm/enroll/<token>")
+def get_profile(token: str) -> Response[bytes]:
+    """Hand out an enrollment profile to whoever has a link."""
+    return enroll_edge.profile(runtime.enrollment_links().profile(token))
+
+
+@app.get("/mdm/enroll")
+def get_open_profile() -> Response[bytes]:
+    """Hand out an enrollment profile to everybody, where the deployment says so."""
+    return enroll_edge.profile(runtime.enrollment_links().open_profile())
+
+
+@app.route("/scep", method=["GET", "POST"])
+def scep() -> Response[bytes]:
+    """Answer a SCEP client."""
+    return enroll_edge.answer_scep(enroll_edge.decode_scep(app.current_event), runtime.certificate_authority())
+
+
+@logger.inject_lambda_context(correlation_id_path=correlation_paths.API_GATEWAY_HTTP)
+def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    """Answer API Gateway's event."""
+    return app.resolve(event, context)

@@ -1,0 +1,104 @@
+"""Enrollment's own corner of the device edge: SCEP's queries and content types, and pages for people.
+
+Refusals are those of :mod:`mdmlib.http.device_edge`, except that whoever opens a link that is over sees a page:
+it is a person with a browser.
+"""
+
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Final
+from urllib.parse import unquote
+
+from aws_lambda_powertools.event_handler import Response
+
+from mdmlib.apple import enrollment_profile, scep
+from mdmlib.errors import BadRequestError, ForbiddenError, NotFoundError, PicoMDMError
+from mdmlib.http import device_edge
+from mdmlib.http.gateway import body_of
+from mdmlib.observability import logger
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools.event_handler import APIGatewayHttpResolver
+    from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
+
+    from mdmlib.services.certificate_authority import CertificateAuthorityService
+
+_NO_STORE: Final = {"Cache-Control": "no-store"}
+
+_PAGE: Final = (
+    "<!DOCTYPE html>\n"
+    '<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+    "<title>Enrollment</title>"
+    "<p>This enrollment link cannot be used. Ask whoever gave it to you for a new one."
+    "</html>\n"
+)
+
+
+@dataclass(frozen=True)
+class ScepQuery:
+    """A SCEP request over HTTP: ``message`` is what ``operation`` works on, for PKIOperation a CMS message."""
+
+    operation: str
+    message: bytes
+
+
+def decode_scep(event: "APIGatewayProxyEventV2") -> ScepQuery:
+    """Read a SCEP request.
+
+    Over POST the body is the message and ``operation`` all that counts in the query: some clients put the whole message
+    there as well. Over GET it is in the query, which is read as it was sent, for the gateway's decoding loses plus
+    signs. Raises :class:`~mdmlib.errors.MalformedBodyError`.
+    """
+    query = _query(event.raw_event.get("rawQueryString") or "")
+    operation = unquote(query.get("operation", ""))
+    if event.request_context.http.method == "POST":
+        return ScepQuery(operation, body_of(event))
+    if operation != "PKIOperation":
+        # There `message` is the name of a CA, and there is only one.
+        return ScepQuery(operation, b"")
+    return ScepQuery(operation, scep.decode_get_message(query.get("message", "")))
+
+
+def answer_scep(query: ScepQuery, authority: "CertificateAuthorityService") -> Response[bytes]:
+    """Answer GetCACaps, GetCACert and PKIOperation, in exactly the content types that clients insist on.
+
+    Raises :class:`~mdmlib.errors.BadRequestError` for other operations.
+    """
+    match query.operation:
+        case "GetCACaps":
+            return _ok(scep.CAPABILITIES_TYPE, scep.CAPABILITIES.encode())
+        case "GetCACert":
+            return _ok(scep.CA_CERTIFICATE_TYPE, authority.certificate_der())
+        case "PKIOperation":
+            return _ok(scep.PKI_MESSAGE_TYPE, authority.pki_operation(query.message))
+        case _:
+            raise BadRequestError("SCEP: an operation that is not served.", code="scep_operation", field="operation")
+
+
+def profile(body: bytes) -> Response[bytes]:
+    """Answer with a profile, which nobody may keep: its challenge is good once."""
+    return Response(HTTPStatus.OK, content_type=enrollment_profile.CONTENT_TYPE, body=body, headers=_NO_STORE)
+
+
+def register_error_handlers(app: "APIGatewayHttpResolver") -> None:
+    """Answer errors as the device edge does, and with a page that says nothing where a person may read it."""
+    device_edge.register_error_handlers(app)
+
+    @app.exception_handler([ForbiddenError, NotFoundError])
+    def turn_away(error: PicoMDMError) -> Response[bytes]:
+        status = device_edge.status_of(error)
+        logger.warning("Enrollment refused", code=error.code, reason=error.message, status=int(status))
+        return Response(status, content_type="text/html; charset=utf-8", body=_PAGE.encode(), headers=_NO_STORE)
+
+
+def _query(raw: str) -> dict[str, str]:
+    """Return the parameters, still encoded. The first of a name counts: a client may append others."""
+    parameters: dict[str, str] = {}
+    for pair in raw.split("&"):
+        name, _, value = pair.partition("=")
+        parameters.setdefault(unquote(name), value)
+    return parameters
+
+
+def _ok(content_type: str, body: bytes) -> Response[bytes]:
+    return Response(HTTPStatus.OK, content_type=content_type, body=body)

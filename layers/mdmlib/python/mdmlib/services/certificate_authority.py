@@ -1,0 +1,307 @@
+"""The SCEP CA: decides who is given an identity, and gives it."""
+
+import hashlib
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+from pynamodb.exceptions import DoesNotExist, PutError
+
+from mdmlib.apple.certificates import CaIdentity, issue, new_certificate_authority, spki
+from mdmlib.apple.identity import IdentityVerifier, VerifiedCertificate
+from mdmlib.apple.scep import CertificateRequest, FailInfo, MessageType, PkiMessage, ScepRefusedError
+from mdmlib.errors import BadRequestError, ForbiddenError, IdentityError, UnavailableError
+from mdmlib.observability import logger
+from mdmlib.services.device_identity import role_of
+from mdmlib.services.scep_challenges import Challenge
+from mdmlib.store import tables
+from mdmlib.store.tables import (
+    Certificate,
+    CertificateAuthority,
+    Enrollment,
+    EnrollmentLink,
+    IssuedCertificate,
+    RedeemedChallenge,
+)
+from mdmlib.store.transactions import ConditionsFailedError, Put, Update, Write, transact
+
+if TYPE_CHECKING:
+    from mdmlib.services.scep_challenges import ScepChallenges
+    from mdmlib.settings import Settings
+    from mdmlib.store.enrollments import EnrollmentStore
+    from mdmlib.store.sealing import Sealer
+
+_COLLECTION: Final = "ca"
+_NAME: Final = "scep"
+_PLACE: Final = f"{_COLLECTION}/{_NAME}"
+
+_KEEP_ISSUED: Final = timedelta(days=30)
+"""For how long a client that lost the answer gets the same certificate again."""
+_KEEP_REDEEMED: Final = timedelta(days=1)
+"""For how long after its own end a used challenge is remembered; its expiry alone refuses it by then."""
+_KEEP_CERTIFICATE: Final = timedelta(days=366)
+"""For how long after its end a certificate's association is remembered, however long its grace is made."""
+
+_ATTEMPTS: Final = 3
+
+
+class CertificateAuthorityService:
+    """Issues identities over SCEP, under a CA that it makes for itself on first use."""
+
+    def __init__(
+        self,
+        *,
+        enrollments: "EnrollmentStore",
+        challenges: "ScepChallenges",
+        sealer: "Sealer",
+        settings: "Settings",
+        now: Callable[[], datetime],
+    ) -> None:
+        self._enrollments = enrollments
+        self._challenges = challenges
+        self._sealer = sealer
+        self._settings = settings
+        self._now = now
+        self._ca: CaIdentity | None = None
+
+    def load(self) -> CaIdentity:
+        """Return the CA, read once, made if this is the deployment's first use of it."""
+        if self._ca is None:
+            item = self._read() or self._make()
+            if item.private_key is None:
+                raise UnavailableError("The SCEP CA is stored without its private key.", code="ca_unusable")
+            self._ca = CaIdentity.decode(item.certificate, self._sealer.open(item.private_key, place=_PLACE))
+        return self._ca
+
+    def certificate_der(self) -> bytes:
+        """Return the CA's certificate: the answer to GetCACert."""
+        return self.load().certificate.public_bytes(Encoding.DER)
+
+    def pki_operation(self, message: bytes) -> bytes:
+        """Answer a PKIOperation: with a certificate, or with a CertRep that refuses it.
+
+        Raises :class:`~mdmlib.errors.MalformedBodyError` for what is no SCEP message, and
+        :class:`~mdmlib.errors.UnavailableError` when asking again is right.
+        """
+        request = PkiMessage.decode(message)
+        ca = self.load()
+        try:
+            issue_to = self._procedure(request.message_type)
+            opened = request.open(ca)
+            return request.success(ca, opened, issue_to(request, opened, ca))
+        except ScepRefusedError as refused:
+            logger.warning("SCEP request refused", code=refused.code, reason=refused.message)
+            return request.failure(ca, refused.fail_info)
+
+    def _procedure(self, message_type: int) -> Callable[[PkiMessage, CertificateRequest, CaIdentity], bytes]:
+        match message_type:
+            case MessageType.PKCS_REQ:
+                return self._enroll
+            case MessageType.RENEWAL_REQ:
+                return self._renew
+            case _:
+                raise _refusal("This kind of SCEP message is not served.", code="scep_message_type")
+
+    def _enroll(self, message: PkiMessage, request: CertificateRequest, ca: CaIdentity) -> bytes:
+        """Issue a first certificate to whoever has a good challenge.
+
+        Using the challenge up, counting the link's use and storing the certificate happen together or not at all, so a
+        client that lost the answer asks again and gets the same certificate.
+        """
+        if not request.signer_is_self_signed:
+            # Older clients renew like this. Who signed proves nothing beside the challenge, but a stranger's
+            # certificate has no business here.
+            self._verified(request, ca)
+        try:
+            challenge = self._challenges.recognize(request.challenge_password)
+        except ForbiddenError as error:
+            raise _refusal(error.message, code=error.code) from error
+        key = _transaction_key(message, request)
+        if self._challenges.is_over(challenge):
+            if issued := _issued(key):
+                return issued
+            raise _refusal("The SCEP challenge has expired.", code="challenge_expired")
+        certificate = self._issue(request, ca)
+        try:
+            transact(
+                [
+                    *self._redemption(challenge),
+                    *self._new_certificate(certificate, key, link=challenge.link_id),
+                ]
+            )
+        except ConditionsFailedError as failed:
+            if issued := _issued(key):
+                return issued
+            if "challenge" in failed.names:
+                raise _refusal("The SCEP challenge was used before.", code="challenge_used") from failed
+            raise _refusal(
+                "The enrollment link was revoked or used up after the profile was downloaded.", code="link_unusable"
+            ) from failed
+        logger.info("Identity issued", certificate_hash=_hash(certificate), link=challenge.link_id)
+        return certificate.public_bytes(Encoding.DER)
+
+    def _renew(self, message: PkiMessage, request: CertificateRequest, ca: CaIdentity) -> bytes:
+        """Replace the certificate that signed the request, and associate the new one with its enrollment at once.
+
+        The device has no other way to tell us: it goes on with the new certificate without a word. The old one stays
+        good for reports, and for asking for a renewal again, to its own end: a device that lost the answer has nothing
+        else, and may lie in a drawer before it asks again.
+        """
+        signer = self._verified(request, ca)
+        key = _transaction_key(message, request)
+        for _ in range(_ATTEMPTS):
+            if issued := _issued(key):
+                return issued
+            device = self._renewing_device(signer)
+            certificate = self._issue(request, ca, subject=x509.load_der_x509_certificate(signer.der).subject)
+            grace = timedelta(days=self._settings.identity_grace_days)
+            replace_identity = Update(
+                "record",
+                Enrollment(device.enrollment_id, tables.RECORD),
+                [
+                    Enrollment.identity.set(_hash(certificate)),
+                    Enrollment.identity_not_after.set(int(certificate.not_valid_after_utc.timestamp())),
+                    Enrollment.previous_identity.set(signer.hash),
+                    Enrollment.previous_identity_until.set(int((signer.not_after + grace).timestamp())),
+                ],
+                (Enrollment.identity == device.identity)
+                & (Enrollment.generation == device.generation)
+                & (Enrollment.state == device.state),
+            )
+            try:
+                transact(
+                    [
+                        replace_identity,
+                        *self._new_certificate(certificate, key, associated_id=device.enrollment_id, link=device.link),
+                    ]
+                )
+            except ConditionsFailedError:
+                continue
+            logger.info("Identity renewed", certificate_hash=_hash(certificate), enrollment_id=device.enrollment_id)
+            return certificate.public_bytes(Encoding.DER)
+        raise UnavailableError("Other messages of the same enrollment kept coming first.")
+
+    def _verified(self, request: CertificateRequest, ca: CaIdentity) -> VerifiedCertificate:
+        """Return the request's signer as a certificate of this CA."""
+        verifier = IdentityVerifier([ca.certificate], grace=timedelta(days=self._settings.identity_grace_days))
+        try:
+            return verifier.verify(request.signer, at=self._now())
+        except IdentityError as error:
+            raise ScepRefusedError(FailInfo.BAD_CERT_ID, error.message, code=error.code) from error
+
+    def _renewing_device(self, signer: VerifiedCertificate) -> Enrollment:
+        """Return the record of the enrollment whose current, or just replaced, certificate this is."""
+        try:
+            item = Certificate.get(tables.CERTIFICATE_PARTITION + signer.hash, tables.RECORD, consistent_read=True)
+        except DoesNotExist:
+            item = None
+        device = self._enrollments.get(item.associated_id) if item and item.associated_id else None
+        try:
+            role_of(signer, device, at=self._now())
+        except IdentityError as error:
+            raise ScepRefusedError(FailInfo.BAD_CERT_ID, error.message, code=error.code) from error
+        assert device is not None  # noqa: S101 - role_of refuses an unknown device
+        if device.state not in {"authenticated", "enrolled"} or device.blocked:
+            raise ScepRefusedError(FailInfo.BAD_CERT_ID, "The enrollment has ended.", code="enrollment_ended")
+        return device
+
+    def _issue(
+        self, request: CertificateRequest, ca: CaIdentity, *, subject: x509.Name | None = None
+    ) -> x509.Certificate:
+        try:
+            return issue(request.csr, ca=ca, now=self._now(), days=self._settings.identity_days, subject=subject)
+        except BadRequestError as error:
+            fail_info = FailInfo.BAD_ALG if error.code == "key_unsupported" else FailInfo.BAD_REQUEST
+            raise ScepRefusedError(fail_info, error.message, code=error.code) from error
+
+    def _redemption(self, challenge: Challenge) -> list[Write]:
+        used = RedeemedChallenge(
+            tables.CHALLENGE_PARTITION + challenge.nonce,
+            tables.RECORD,
+            link=challenge.link_id,
+            ttl=challenge.expires_at + int(_KEEP_REDEEMED.total_seconds()),
+        )
+        writes: list[Write] = [Put("challenge", used, RedeemedChallenge.item.does_not_exist())]
+        if challenge.link_id is not None:
+            usable = EnrollmentLink.name.exists() & (
+                EnrollmentLink.revoked.does_not_exist() | (EnrollmentLink.revoked == False)  # noqa: E712 - a condition
+            )
+            not_used_up = EnrollmentLink.max_uses.does_not_exist() | (EnrollmentLink.uses < EnrollmentLink.max_uses)
+            link = EnrollmentLink("enrollment_link", challenge.link_id)
+            writes.append(Update("link", link, [EnrollmentLink.uses.add(1)], usable & not_used_up))
+        return writes
+
+    def _new_certificate(
+        self, certificate: x509.Certificate, key: str, *, link: str | None, associated_id: str | None = None
+    ) -> list[Write]:
+        now, not_after = self._now(), certificate.not_valid_after_utc
+        issued = IssuedCertificate(
+            key,
+            tables.RECORD,
+            certificate=certificate.public_bytes(Encoding.DER),
+            ttl=int((now + _KEEP_ISSUED).timestamp()),
+        )
+        association = Certificate(
+            tables.CERTIFICATE_PARTITION + _hash(certificate),
+            tables.RECORD,
+            associated_id=associated_id,
+            associated_at=int(now.timestamp()) if associated_id else None,
+            not_after=int(not_after.timestamp()),
+            link=link,
+            ttl=int((not_after + _KEEP_CERTIFICATE).timestamp()),
+        )
+        return [
+            Put("issued", issued, IssuedCertificate.item.does_not_exist()),
+            Put("certificate", association, Certificate.item.does_not_exist()),
+        ]
+
+    def _read(self) -> CertificateAuthority | None:
+        try:
+            return CertificateAuthority.get(_COLLECTION, _NAME, consistent_read=True)
+        except DoesNotExist:
+            return None
+
+    def _make(self) -> CertificateAuthority:
+        """Make the CA and store it, unless somebody else did so first: then theirs is the CA."""
+        now = self._now()
+        ca = new_certificate_authority(self._settings.organization, now=now)
+        item = CertificateAuthority(
+            _COLLECTION,
+            _NAME,
+            certificate=ca.certificate.public_bytes(Encoding.DER),
+            private_key=self._sealer.seal(ca.private_key_der(), place=_PLACE),
+            created_at=int(now.timestamp()),
+        )
+        try:
+            item.save(condition=CertificateAuthority.name.does_not_exist())
+        except PutError as error:
+            if error.cause_response_code != "ConditionalCheckFailedException":
+                raise
+            return CertificateAuthority.get(_COLLECTION, _NAME, consistent_read=True)
+        return item
+
+
+def _refusal(reason: str, *, code: str) -> ScepRefusedError:
+    return ScepRefusedError(FailInfo.BAD_REQUEST, reason, code=code)
+
+
+def _hash(certificate: x509.Certificate) -> str:
+    return hashlib.sha256(certificate.public_bytes(Encoding.DER)).hexdigest()
+
+
+def _transaction_key(message: PkiMessage, request: CertificateRequest) -> str:
+    """Return the partition of what a transaction was answered with.
+
+    The key to be certified is a part of it: who merely repeats somebody's transaction ID gets nothing of theirs.
+    """
+    transaction = hashlib.sha256(message.transaction_id).digest()
+    return tables.ISSUED_PARTITION + hashlib.sha256(transaction + spki(request.csr.public_key())).hexdigest()
+
+
+def _issued(key: str) -> bytes | None:
+    try:
+        return bytes(IssuedCertificate.get(key, tables.RECORD, consistent_read=True).certificate)
+    except DoesNotExist:
+        return None

@@ -1,0 +1,163 @@
+"""Enrollment links: an administrator makes one, whoever opens it gets an enrollment profile."""
+
+import hashlib
+import secrets
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Final
+
+from pynamodb.exceptions import DoesNotExist, UpdateError
+
+from mdmlib.apple.enrollment_profile import EnrollmentProfile
+from mdmlib.errors import BadRequestError, ConflictError, ForbiddenError, NotFoundError
+from mdmlib.store.tables import EnrollmentLink
+
+if TYPE_CHECKING:
+    from mdmlib.services.push_certificates import PushCertificates
+    from mdmlib.services.scep_challenges import ScepChallenges
+    from mdmlib.settings import Settings
+
+_COLLECTION: Final = "enrollment_link"
+_TOKEN_BYTES: Final = 32
+_TOKEN_CHARACTERS: Final = 43
+_ID_CHARACTERS: Final = 32
+
+_CHALLENGE_VALIDITY: Final = timedelta(hours=1)
+"""From the download of a profile to its installation. A device forgets a profile that was not installed sooner."""
+_KEEP_ENDED: Final = timedelta(days=90)
+"""For how long a link that expired is still listed."""
+
+
+class EnrollmentLinks:
+    """Makes, lists and revokes links, and hands out the profiles behind them.
+
+    A link's token is known to whoever was given its URL; we keep a part of its hash, the link's public id.
+    """
+
+    def __init__(
+        self,
+        *,
+        challenges: "ScepChallenges",
+        push_certificates: "PushCertificates",
+        settings: "Settings",
+        now: Callable[[], datetime],
+    ) -> None:
+        self._challenges = challenges
+        self._push_certificates = push_certificates
+        self._settings = settings
+        self._now = now
+
+    def create(
+        self,
+        *,
+        topic: str | None = None,
+        expires_in: timedelta,
+        max_uses: int | None = None,
+        note: str | None = None,
+    ) -> tuple[EnrollmentLink, str]:
+        """Make a link and return it with its URL, which is told only now.
+
+        ``topic`` may be left out while there is one push certificate. ``max_uses`` counts identities, not downloads.
+        Raises :class:`~mdmlib.errors.BadRequestError`, and :class:`~mdmlib.errors.ConflictError` while no push
+        certificate is there.
+        """
+        token = secrets.token_urlsafe(_TOKEN_BYTES)
+        now = self._now()
+        expires_at = now + expires_in
+        link = EnrollmentLink(
+            _COLLECTION,
+            _id(token),
+            topic=self._topic(topic),
+            created_at=int(now.timestamp()),
+            expires_at=int(expires_at.timestamp()),
+            max_uses=max_uses,
+            note=note,
+            ttl=int((expires_at + _KEEP_ENDED).timestamp()),
+        )
+        link.save(condition=EnrollmentLink.name.does_not_exist())
+        return link, f"{self._settings.device_url}/mdm/enroll/{token}"
+
+    def list(self) -> list[EnrollmentLink]:
+        """Return all links, the newest first, also those that are over."""
+        return sorted(EnrollmentLink.query(_COLLECTION), key=lambda link: link.created_at, reverse=True)
+
+    def revoke(self, link_id: str) -> None:
+        """End a link at once: profiles that were downloaded and not yet installed are worth nothing any more.
+
+        Revoking it again changes nothing. Raises :class:`~mdmlib.errors.NotFoundError`.
+        """
+        try:
+            EnrollmentLink(_COLLECTION, link_id).update(
+                [EnrollmentLink.revoked.set(True)],
+                condition=EnrollmentLink.name.exists(),
+            )
+        except UpdateError as error:
+            if error.cause_response_code != "ConditionalCheckFailedException":
+                raise
+            raise NotFoundError("There is no enrollment link of this id.", code="link_not_found") from None
+
+    def profile(self, token: str) -> bytes:
+        """Return a fresh enrollment profile (``.mobileconfig``), whose challenge is good for one identity.
+
+        Raises :class:`~mdmlib.errors.NotFoundError` for an unknown link and :class:`~mdmlib.errors.ForbiddenError` for
+        one that is over; which of the reasons it was is for the log, not for whoever asks.
+        """
+        link = self._get(token)
+        now = self._now().timestamp()
+        if link.revoked:
+            raise ForbiddenError(f"The enrollment link {link.name} was revoked.", code="link_revoked")
+        if now >= link.expires_at:
+            raise ForbiddenError(f"The enrollment link {link.name} has expired.", code="link_expired")
+        if link.max_uses is not None and link.uses >= link.max_uses:
+            raise ForbiddenError(f"The enrollment link {link.name} is used up.", code="link_used_up")
+        return self._profile(link.topic, link)
+
+    def open_profile(self) -> bytes:
+        """Return a profile to whoever asks, where the deployment was set to let everybody enroll.
+
+        Raises :class:`~mdmlib.errors.ForbiddenError` elsewhere.
+        """
+        if self._settings.enrollment_access != "open":
+            raise ForbiddenError(
+                "Enrollment needs a link here (the parameter EnrollmentAccess).", code="enrollment_not_open"
+            )
+        return self._profile(self._topic(None), None)
+
+    def _profile(self, topic: str, link: EnrollmentLink | None) -> bytes:
+        expires_at = self._now() + _CHALLENGE_VALIDITY
+        if link is not None:
+            # Nothing that comes from a link outlives it.
+            expires_at = min(expires_at, datetime.fromtimestamp(int(link.expires_at), UTC))
+        return EnrollmentProfile(
+            device_url=self._settings.device_url,
+            topic=topic,
+            challenge=self._challenges.new(link.name if link else None, expires_at),
+            organization=self._settings.organization,
+        ).to_plist()
+
+    def _get(self, token: str) -> EnrollmentLink:
+        try:
+            if len(token) == _TOKEN_CHARACTERS:
+                return EnrollmentLink.get(_COLLECTION, _id(token), consistent_read=True)
+        except DoesNotExist:
+            pass
+        raise NotFoundError("There is no such enrollment link.", code="link_not_found")
+
+    def _topic(self, topic: str | None) -> str:
+        known = [certificate.topic for certificate in self._push_certificates.topics()]
+        if not known:
+            raise ConflictError(
+                "There is no push certificate yet: devices could enroll, but never be woken. Upload one first.",
+                code="push_certificate_not_found",
+            )
+        if topic is None and len(known) == 1:
+            return known[0]
+        if topic is None:
+            raise BadRequestError("There are several push certificates: say which topic.", field="topic")
+        if topic not in known:
+            raise BadRequestError("There is no push certificate for this topic.", field="topic")
+        return topic
+
+
+def _id(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()[:_ID_CHARACTERS]
