@@ -50,14 +50,15 @@ def _api_result(outcome: "EnqueueOutcome") -> "Response[str]":
     status: dict[str, dict[str, str]] = {}
     failed = 0
     for id_, target in sorted(outcome.targets.items()):
-        command_error = target.command_error.message if target.command_error else None
+        # Of a push alone, whatever is wrong is wrong with the push.
+        error = target.command_error if outcome.command_uuid else None
         entry = {
             "push_error": target.push_error,
             "push_result": target.push_result,
-            "command_error": command_error,
+            "command_error": error.message if error else None,
         }
         status[id_] = {name: value for name, value in entry.items() if value}
-        failed += bool(target.push_error or command_error)
+        failed += bool(target.push_error or error)
     document: dict[str, Any] = {"status": status}
     if outcome.command_uuid:
         document |= {"command_uuid": outcome.command_uuid, "request_type": outcome.request_type}

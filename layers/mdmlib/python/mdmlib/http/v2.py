@@ -4,7 +4,7 @@ JSON in and out, times in RFC 3339, errors as RFC 9457. What is unknown is ``nul
 object with its entries and ``next_cursor``: give it back as ``cursor`` for the next page, until it is null.
 """
 
-from base64 import b64encode, urlsafe_b64decode, urlsafe_b64encode
+from base64 import b64decode, b64encode, urlsafe_b64encode
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
@@ -277,7 +277,7 @@ def _page_asked_for(query: Fields) -> tuple[int, str]:
     """Return how many entries are asked for, and the position behind which they begin."""
     cursor = query.text("cursor", longest=_MAX_CURSOR * 2)
     try:
-        after = urlsafe_b64decode(cursor).decode() if cursor else ""
+        after = b64decode(cursor, altchars="-_", validate=True).decode() if cursor else ""
     except ValueError:
         raise BadRequestError("The cursor is none of this API.", code="invalid_cursor", field="cursor") from None
     return query.integer("limit", least=1, most=MAX_LIMIT) or MAX_LIMIT, after[:_MAX_CURSOR]

@@ -152,11 +152,14 @@ class EnqueueService:
         return outcome
 
     def push(self, ids: Sequence[str], *, expiration: int | None = None) -> EnqueueOutcome:
-        """Wake enrollments without queueing anything. ``expiration`` is epoch seconds, for APNs."""
+        """Wake enrollments without queueing anything. ``expiration`` is epoch seconds, for APNs.
+
+        A target that would take no command is not woken; its ``command_error`` says why, its ``push_error`` in words.
+        """
         outcome, live = self._targets(ids)
         for target in outcome.targets.values():
             if target.command_error:
-                target.push_error, target.command_error = target.command_error.message, None
+                target.push_error = target.command_error.message
         self._push([target.record for target in live.values()], outcome, expiration=expiration)
         return outcome
 

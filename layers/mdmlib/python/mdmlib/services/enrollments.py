@@ -20,7 +20,6 @@ _EXAMINED: Final = 5_000
 _INDEX_PAGE: Final = 500
 # A page is cut here; one payload alone may be larger, and is then the only one on its page.
 _PAGE_PAYLOAD_BYTES: Final = 3 * 1024 * 1024
-_MAX_KEY_BYTES: Final = 2048
 _DELETED: Final = "deleted"
 _T = TypeVar("_T")
 
@@ -110,7 +109,7 @@ class Enrollments:
 
     def get(self, enrollment_id: str) -> EnrollmentEntry:
         """Return one enrollment. Raises :class:`~mdmlib.errors.NotFoundError`."""
-        record = self._enrollments.get(enrollment_id) if _may_be_an_id(enrollment_id) else None
+        record = self._enrollments.get(enrollment_id)
         if record is None or record.state == _DELETED:
             raise NotFoundError(
                 f"There is no enrollment {enrollment_id}; its id is the device's UDID, or its EnrollmentID, "
@@ -203,11 +202,6 @@ class Enrollments:
             if error.response["Error"]["Code"] == "NoSuchKey":
                 return None  # It outlived its time in the bucket.
             raise
-
-
-def _may_be_an_id(enrollment_id: str) -> bool:
-    # What has a "#" is another kind of partition, and a longer key is none to DynamoDB.
-    return "#" not in enrollment_id and len(enrollment_id.encode()) <= _MAX_KEY_BYTES
 
 
 def _listed(shard: int, after: str) -> Iterator[Enrollment]:
