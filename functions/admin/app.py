@@ -41,7 +41,8 @@ def list_push_certificates() -> Response[str]:
 @app.post("/v2/enrollment-links")
 def post_enrollment_link() -> Response[str]:
     """Make an enrollment link."""
-    return v2.create_enrollment_link(admin_edge.decode(app.current_event), runtime.enrollment_links())
+    request = admin_edge.decode(app.current_event)
+    return v2.create_enrollment_link(request, runtime.enrollment_links(), runtime.certificate_authority())
 
 
 @app.get("/v2/enrollment-links")

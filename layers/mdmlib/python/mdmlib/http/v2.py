@@ -19,6 +19,7 @@ from mdmlib.services.enrollments import MAX_LIMIT
 if TYPE_CHECKING:
     from aws_lambda_powertools.event_handler import Response
 
+    from mdmlib.services.certificate_authority import CertificateAuthorityService
     from mdmlib.services.enrollment_links import EnrollmentLinks
     from mdmlib.services.enrollments import EnrollmentEntry, Enrollments, Page, QueuedCommand, ReportedResult
     from mdmlib.services.push_certificates import PushCertificates
@@ -87,10 +88,13 @@ def list_results(enrollment_id: str, request: AdminRequest, enrollments: "Enroll
 # Enrollment links
 
 
-def create_enrollment_link(request: AdminRequest, links: "EnrollmentLinks") -> "Response[str]":
+def create_enrollment_link(
+    request: AdminRequest, links: "EnrollmentLinks", authority: "CertificateAuthorityService"
+) -> "Response[str]":
     """``POST /v2/enrollment-links``: a link by which devices may enroll.
 
-    The ``url`` is told only now: whoever has it may enroll.
+    The ``url`` is told only now: whoever has it may enroll. The first link makes the CA too, so that no device has to
+    wait for its key.
     """
     fields = Fields(request.json(), known=("topic", "expires_in", "max_uses", "note"))
     expires_in = fields.integer("expires_in", least=_MINUTE, most=_MAX_LINK_SECONDS) or _DEFAULT_LINK_SECONDS
@@ -100,6 +104,7 @@ def create_enrollment_link(request: AdminRequest, links: "EnrollmentLinks") -> "
         max_uses=fields.integer("max_uses", least=1, most=10_000_000),
         note=fields.text("note"),
     )
+    authority.load()
     return answer_v2(HTTPStatus.CREATED, _enrollment_link(link) | {"url": url})
 
 
