@@ -74,9 +74,10 @@ def create_settings(emulator: Emulator, names: TableNames) -> Settings:
         push_queue_url=create_queue(emulator, "push"),
         sweep_queue_url=create_queue(emulator, "sweep"),
         event_fallback_queue_url=create_queue(emulator, "event-fallback"),
-        webhook_queue_arn=f"arn:aws:sqs:{REGION}:{ACCOUNT}:{webhook_queue_url.rsplit('/', 1)[1]}",
+        webhook_queue_arn=_queue_arn(webhook_queue_url),
         webhook_queue_url=webhook_queue_url,
         webhook_dead_letter_queue_url=create_queue(emulator, "webhook-dead-letter"),
+        target_dead_letter_queue_arn=_queue_arn(create_queue(emulator, "target-dead-letter")),
         device_url="https://mdm.example.org",
     )
 
@@ -85,3 +86,7 @@ def create_sealer(emulator: Emulator, settings: Settings) -> Sealer:
     """Return a sealer under the keys of these settings' secret."""
     secret = StackSecret(lambda: emulator.secretsmanager, secret_id=settings.secret_id, now=lambda: datetime.now(UTC))
     return Sealer(secret)
+
+
+def _queue_arn(url: str) -> str:
+    return f"arn:aws:sqs:{REGION}:{ACCOUNT}:{url.rsplit('/', 1)[1]}"

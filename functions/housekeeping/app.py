@@ -19,6 +19,6 @@ def receive(record: SQSRecord) -> None:
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> PartialItemFailureResponse | None:
     """Answer SQS with the messages that have to stay; a schedule gets no answer."""
     if "Records" in event:
-        return queue_edge.process(event, context, receive)
+        return queue_edge.process(event, context, receive, seconds_each=30)
     runtime.housekeeping().publish_leftovers()
     return None

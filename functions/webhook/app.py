@@ -25,4 +25,4 @@ def receive(record: SQSRecord) -> None:
 @logger.inject_lambda_context
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> PartialItemFailureResponse:
     """Answer SQS with the messages that have to stay."""
-    return queue_edge.process(event, context, receive)
+    return queue_edge.process(event, context, receive, seconds_each=40)

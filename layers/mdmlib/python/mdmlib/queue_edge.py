@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, process_partial_response
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 
-from mdmlib.errors import PicoMDMError
+from mdmlib.errors import PicoMDMError, UnavailableError
 from mdmlib.observability import log_unforeseen, logger
 
 if TYPE_CHECKING:
@@ -32,7 +32,21 @@ class _Batch(BatchProcessor):
 
 
 def process(
-    event: dict[str, Any], context: "LambdaContext", receive: Callable[[SQSRecord], None]
+    event: dict[str, Any],
+    context: "LambdaContext",
+    receive: Callable[[SQSRecord], None],
+    *,
+    seconds_each: int,
 ) -> "PartialItemFailureResponse":
-    """Give each message to ``receive``; those for which it raises stay in their queue, the others are done with."""
-    return process_partial_response(event=event, record_handler=receive, processor=_Batch(), context=context)
+    """Give each message to ``receive``; those for which it raises stay in their queue, the others are done with.
+
+    ``seconds_each`` is the longest that one takes. None is begun when less is left: a function that is cut off would
+    have the whole batch come again, with those that were done.
+    """
+
+    def receive_in_time(record: SQSRecord) -> None:
+        if context.get_remaining_time_in_millis() < seconds_each * 1000:
+            raise UnavailableError("The messages before this one took too long.", code="no_time_left")
+        receive(record)
+
+    return process_partial_response(event=event, record_handler=receive_in_time, processor=_Batch(), context=context)

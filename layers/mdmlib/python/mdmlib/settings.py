@@ -24,6 +24,8 @@ class Settings:
     webhook_queue_arn: str
     webhook_queue_url: str
     webhook_dead_letter_queue_url: str
+    target_dead_letter_queue_arn: str
+    """Where the event bus puts what it cannot bring to the webhook queue."""
     device_url: str
     """Where devices reach this deployment, as enrollment profiles say it: ``https://mdm.example.org``."""
     apns_url: str = "https://api.push.apple.com"
@@ -69,6 +71,7 @@ class Settings:
             webhook_queue_arn=environment["WEBHOOK_QUEUE_ARN"],
             webhook_queue_url=environment["WEBHOOK_QUEUE_URL"],
             webhook_dead_letter_queue_url=environment["WEBHOOK_DEAD_LETTER_QUEUE_URL"],
+            target_dead_letter_queue_arn=environment["TARGET_DEAD_LETTER_QUEUE_ARN"],
             device_url=environment["DEVICE_URL"].rstrip("/"),
             apns_url=environment.get("APNS_URL", cls.apns_url).rstrip("/"),
             apns_trust_anchor=environment.get("APNS_TRUST_ANCHOR", ""),

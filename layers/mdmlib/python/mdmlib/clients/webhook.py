@@ -11,8 +11,9 @@ import httpx
 
 from mdmlib.errors import UnavailableError
 
+CONNECT_SECONDS: Final = 5
 TIMEOUT_SECONDS: Final = 10
-"""For the whole body to be taken, for the answer to begin, and for the rest of the answer."""
+"""Each for the whole body to be taken, for the answer to begin, and for the rest of the answer."""
 
 _CHUNK_BYTES: Final = 64 * 1024
 
@@ -34,7 +35,10 @@ class WebhookClient:
         self._timeout = timeout_seconds
         self._monotonic = monotonic
         self._client = httpx.Client(
-            headers={"User-Agent": user_agent}, timeout=timeout_seconds, follow_redirects=False, trust_env=False
+            headers={"User-Agent": user_agent},
+            timeout=httpx.Timeout(timeout_seconds, connect=min(timeout_seconds, CONNECT_SECONDS)),
+            follow_redirects=False,
+            trust_env=False,
         )
 
     def post(self, url: str, body: bytes, *, hmac_key: bytes | None) -> None:

@@ -59,6 +59,7 @@ class Webhooks:
         self._stack = settings.stack_name
         self._bus = settings.event_bus
         self._queue_arn = settings.webhook_queue_arn
+        self._dead_letter_arn = settings.target_dead_letter_queue_arn
         self._default_url = settings.webhook_url
         self._now = now
 
@@ -189,6 +190,7 @@ class Webhooks:
                         "Id": _TARGET,
                         "Arn": self._queue_arn,
                         "InputTransformer": {"InputPathsMap": {"event": "$.detail"}, "InputTemplate": template},
+                        "DeadLetterConfig": {"Arn": self._dead_letter_arn},
                     }
                 ],
             )
