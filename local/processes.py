@@ -1,0 +1,82 @@
+"""Programs of this repository that run beside us, each in a process group of its own, ended by whoever started them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, Self
+
+_STOP_SECONDS: Final = 10.0
+
+
+class ProgramError(Exception):
+    """A program did not come up."""
+
+
+class Program:
+    """A running program. ``ready`` is the JSON object that it printed as its first line."""
+
+    def __init__(self, name: str, process: subprocess.Popen[bytes]) -> None:
+        self.name = name
+        self.ready: Mapping[str, Any] = {}
+        self._process = process
+
+    @classmethod
+    def start(
+        cls, name: str, module: str, arguments: Sequence[str | Path], *, directory: Path, seconds: float = 30.0
+    ) -> Self:
+        """Run ``python -m module`` and return it when it has said where it can be reached.
+
+        What it prints goes to ``<name>.out`` and ``<name>.log`` in ``directory``. Raises :class:`ProgramError`.
+        """
+        directory.mkdir(parents=True, exist_ok=True)
+        output, log = directory / f"{name}.out", directory / f"{name}.log"
+        with output.open("wb") as to_output, log.open("wb") as to_log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", module, *map(str, arguments)],
+                stdin=subprocess.DEVNULL,
+                stdout=to_output,
+                stderr=to_log,
+                # Ctrl-C in a terminal goes to the whole group: only we act upon it, and stop things in their order.
+                start_new_session=True,
+            )
+        program = cls(name, process)
+        try:
+            program.ready = program._await_first_line(output, log, seconds)
+        except BaseException:
+            program.stop()
+            raise
+        return program
+
+    def _await_first_line(self, output: Path, log: Path, seconds: float) -> dict[str, Any]:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            first, newline, _ = output.read_bytes().partition(b"\n")
+            if newline:
+                ready: dict[str, Any] = json.loads(first)
+                return ready
+            if not self.is_running():
+                said = log.read_text(errors="replace")[-2000:]
+                raise ProgramError(f"{self.name} ended at its start. It said:\n{said}")
+            time.sleep(0.02)
+        raise ProgramError(f"{self.name} does not say that it is ready after {seconds:.0f} seconds; see {log}.")
+
+    def is_running(self) -> bool:
+        """Say whether it is still there."""
+        return self._process.poll() is None
+
+    def stop(self) -> None:
+        """Ask it to end, wait, and end it if it does not. Safe to repeat."""
+        if self._process.poll() is not None:
+            return
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            self._process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            # It was started as the leader of its group: the group has its process id, and nobody else's.
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
