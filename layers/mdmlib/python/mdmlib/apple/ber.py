@@ -73,8 +73,12 @@ class Element:
         return children[0]
 
     def octets(self) -> bytes:
-        """Return the value of an OCTET STRING, under whatever tag, with its pieces joined."""
+        """Return the value of an OCTET STRING that has an implicit tag, with its pieces joined."""
         return b"".join(_pieces(self, 0))
+
+    def octet_string(self) -> bytes:
+        """Return the value of an OCTET STRING, with its pieces joined."""
+        return self.expect(OCTET_STRING, OCTET_STRING | _CONSTRUCTED).octets()
 
     def integer(self) -> int:
         """Return the value of an INTEGER."""
@@ -83,9 +87,12 @@ class Element:
             raise MalformedBodyError("BER: an INTEGER without content.")
         return int.from_bytes(self.content, "big", signed=True)
 
-    def definite(self) -> bytes:
-        """Return the encoding with definite lengths on the outside, everything within as it was received."""
-        return der(self.tag, self.content)
+    def to_der(self, *, tag: int | None = None) -> bytes:
+        """Return the encoding with definite lengths and whole strings, under another tag if one is given.
+
+        The members of a SET OF stay in their order.
+        """
+        return _to_der(self, self.tag if tag is None else tag, 0)
 
 
 def decode(data: bytes) -> Element:
@@ -141,6 +148,16 @@ def _pieces(string: Element, depth: int) -> Iterable[bytes]:
         raise MalformedBodyError("BER: a string nested too deep.")
     for piece in string.children():
         yield from _pieces(piece.expect(OCTET_STRING, OCTET_STRING | _CONSTRUCTED), depth + 1)
+
+
+def _to_der(element: Element, tag: int, depth: int) -> bytes:
+    if not element.tag & _CONSTRUCTED:
+        return der(tag, element.content)
+    if depth > _MAX_DEPTH:
+        raise MalformedBodyError("BER: a value nested too deep.")
+    if element.tag == OCTET_STRING | _CONSTRUCTED:
+        return der(tag ^ _CONSTRUCTED, element.octets())
+    return der(tag, *[_to_der(child, child.tag, depth + 1) for child in element.children()])
 
 
 def der(tag: int, *contents: bytes) -> bytes:

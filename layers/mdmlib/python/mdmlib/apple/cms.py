@@ -100,9 +100,9 @@ class SignerInfo:
             key_id = sid.expect(ber.context(0), ber.context(0, constructed=False)).octets()
         if signed.tag == ber.context(0):
             attributes = _attributes(signed)
-            # RFC 5652, section 5.4: what is signed has the tag of a SET OF and definite lengths. The order stays as it
-            # was received, for that is what the signer had before it.
-            signed_attributes = ber.der(ber.SET, signed.content)
+            # RFC 5652, section 5.4: what is signed is their DER encoding, under the tag of a SET OF. The order stays as
+            # it was received: not every signer sorts.
+            signed_attributes = signed.to_der(tag=ber.SET)
             signature_algorithm = next(fields)
         else:
             signature_algorithm = signed
@@ -112,7 +112,7 @@ class SignerInfo:
             key_id=key_id,
             digest_algorithm=algorithm_oid(digest_algorithm),
             signature_algorithm=algorithm_oid(signature_algorithm),
-            signature=next(fields).expect(ber.OCTET_STRING).content,
+            signature=next(fields).octet_string(),
             signed_attributes=signed_attributes,
             attributes=attributes,
         )
@@ -144,7 +144,7 @@ class SignerInfo:
     def _check_attributes(self, digest: bytes, *, content_type: bytes) -> None:
         try:
             named = self.attributes[CONTENT_TYPE].expect(ber.OID).content
-            found = self.attributes[MESSAGE_DIGEST].octets()
+            found = self.attributes[MESSAGE_DIGEST].octet_string()
         except KeyError as error:
             raise IdentityError("A mandatory signed attribute is missing.") from error
         if named != content_type or not hmac.compare_digest(found, digest):
@@ -171,7 +171,7 @@ class SignedData:
             content_type, *content = encapsulated.expect(ber.SEQUENCE).children()
             return cls(
                 content_type=content_type.expect(ber.OID).content,
-                content=content[0].expect(ber.context(0)).only_child().octets() if content else None,
+                content=content[0].expect(ber.context(0)).only_child().octet_string() if content else None,
                 certificates=[
                     certificate.encoded
                     for group in optional

@@ -91,7 +91,7 @@ class Recipient:
             issuer, serial_number = name.encoded, serial.integer()
         else:
             key_id = rid.expect(ber.context(0), ber.context(0, constructed=False)).octets()
-        return cls(issuer, serial_number, key_id, algorithm, encrypted_key.expect(ber.OCTET_STRING).content)
+        return cls(issuer, serial_number, key_id, algorithm, encrypted_key.octet_string())
 
     def names(self, certificate: x509.Certificate) -> bool:
         """Say whether this is for the holder of ``certificate``."""
@@ -138,9 +138,9 @@ class EnvelopedData:
         if cipher is None:
             raise BadRequestError("The envelope is encrypted with another cipher.", code="algorithm_not_accepted")
         encrypted = ciphertext.expect(ber.context(0), ber.context(0, constructed=False)).octets()
-        if len(iv.octets()) != cipher.block_bytes or not encrypted or len(encrypted) % cipher.block_bytes:
+        if len(iv.octet_string()) != cipher.block_bytes or not encrypted or len(encrypted) % cipher.block_bytes:
             raise MalformedBodyError("CMS: an envelope of another length than its cipher makes.")
-        return cls(recipients=decoded, cipher=cipher, iv=iv.octets(), ciphertext=encrypted)
+        return cls(recipients=decoded, cipher=cipher, iv=iv.octet_string(), ciphertext=encrypted)
 
     def open(self, certificate: x509.Certificate, private_key: rsa.RSAPrivateKey) -> bytes:
         """Decrypt what was encrypted for the holder of ``certificate``.

@@ -150,7 +150,7 @@ class PkiMessage:
             attributes = signer.attributes
             message_type = _text(attributes[_MESSAGE_TYPE])
             transaction_id = _text(attributes[_TRANSACTION_ID]).encode()
-            sender_nonce = attributes[_SENDER_NONCE].octets()
+            sender_nonce = attributes[_SENDER_NONCE].octet_string()
         except (IdentityError, KeyError) as error:
             raise MalformedBodyError("SCEP: a message without its signer or its attributes.") from error
         if not (message_type.isascii() and message_type.isdecimal() and len(message_type) < _MAX_NUMBER_DIGITS):
