@@ -20,8 +20,8 @@ _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNOR
 _RFC3339: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?Z")
 
 # MicroMDM's keys come first and in its order; a client that knows only MicroMDM reads no further.
-_CHECKIN_KEYS: Final = ("udid", "url_params", "raw_payload")
-_REPORT_KEYS: Final = ("udid", "status", "command_uuid", "raw_payload")
+_CHECKIN_KEYS: Final[tuple[str, ...]] = ("udid", "url_params", "raw_payload")
+_REPORT_KEYS: Final[tuple[str, ...]] = ("udid", "status", "command_uuid", "raw_payload")
 
 
 class WrongEventError(Exception):
