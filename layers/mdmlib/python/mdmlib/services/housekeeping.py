@@ -54,8 +54,8 @@ class Housekeeping:
             raise UnavailableError(f"Housekeeping does not know the queue {queue_arn}.", code="unknown_queue")
         consumer(body)
 
-    def publish_leftovers(self) -> int:
-        """Publish the events that were committed to the outbox but not taken out of it; return how many those were.
+    def publish_leftovers(self) -> None:
+        """Publish the events that were committed to the outbox but not taken out of it.
 
         Raises :class:`~mdmlib.errors.UnavailableError` at the first one that the bus does not take: the others would
         fare no better.
@@ -67,7 +67,6 @@ class Housekeeping:
             published += 1
         if published:
             logger.warning("Events were left in the outbox", events=published)
-        return published
 
     def republish(self, body: str) -> None:
         """Bring an event from the fallback queue to the bus.

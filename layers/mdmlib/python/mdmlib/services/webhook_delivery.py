@@ -147,12 +147,16 @@ class WebhookDelivery:
                 self._back_off(message)
                 raise
             self._send(self._dead_letter_queue_url, message.encode_afresh())
-            logger.error(  # noqa: TRY400 - a traceback of httpx may quote the receiver's URL
+            logger.error(
                 "Webhook delivery given up",
                 subscription=message.subscription_id,
                 event_id=message.event_id,
                 reason=error.message,
             )
+
+    def close(self) -> None:
+        """Close the connections to receivers."""
+        self._client.close()
 
     def _deliver(self, message: WebhookMessage) -> None:
         subscription = self._subscription(message.subscription_id)
