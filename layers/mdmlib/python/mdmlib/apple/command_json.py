@@ -5,14 +5,18 @@ matched whatever their case and unknown ones are ignored, for that is what clien
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final
 from uuid import uuid4
 
 from mdmlib.apple import plist
 from mdmlib.apple.command import MAX_COMMAND_UUID_LENGTH, MAX_REQUEST_TYPE_LENGTH, Command
+from mdmlib.apple.enrollment_id import MAX_ID_LENGTH
 from mdmlib.apple.json_fields import convert_fields, folded, invalid
 from mdmlib.apple.request_types import REQUEST_TYPES
 from mdmlib.errors import BadRequestError, BodyTooLargeError
+
+_LONGEST_UDID: Final = 2 * MAX_ID_LENGTH + 1
+"""A user channel's: ``<device>:<user>``."""
 
 
 def _random_uuid() -> str:
@@ -53,13 +57,14 @@ def from_json(
 def udid_of(document: Mapping[str, Any]) -> str:
     """Return whom a request is for: despite its name, ``udid`` is the id of any enrollment.
 
-    Raises :class:`~mdmlib.errors.BadRequestError` when there is none.
+    Raises :class:`~mdmlib.errors.BadRequestError` when there is none, or none that could be one.
     """
     udid = folded(document).get("udid")
     if udid is None or udid == "":
         raise BadRequestError("request must contain UDID of the device", code="missing_field", field="udid")
-    if not isinstance(udid, str):
-        raise invalid("udid", "a string")
+    # A '#' is in the keys of what is no enrollment.
+    if not isinstance(udid, str) or len(udid) > _LONGEST_UDID or "#" in udid or not udid.isprintable():
+        raise invalid("udid", "the id of an enrollment")
     return udid
 
 

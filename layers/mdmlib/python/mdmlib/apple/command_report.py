@@ -65,10 +65,10 @@ class CommandReport:
         if not isinstance(status, str) or not 0 < len(status) <= MAX_STATUS_LENGTH or not status.isprintable():
             raise MalformedBodyError("The report has no Status.", field="Status")
         command_uuid = fields.get("CommandUUID")
-        if status == IDLE and not isinstance(command_uuid, str):
+        if not isinstance(command_uuid, str) or not 0 < len(command_uuid) <= MAX_ID_LENGTH:
+            if status != IDLE:
+                raise MalformedBodyError("The report has no CommandUUID.", field="CommandUUID")
             command_uuid = None
-        elif not isinstance(command_uuid, str) or not 0 < len(command_uuid) <= MAX_ID_LENGTH:
-            raise MalformedBodyError("The report has no CommandUUID.", field="CommandUUID")
         return cls(
             enrollment_id=EnrollmentID.from_message(fields),
             status=status,

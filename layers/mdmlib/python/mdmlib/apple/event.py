@@ -105,6 +105,5 @@ def uuid7(now_ms: int, random: bytes) -> str:
 
 def rfc3339nano(moment: datetime) -> str:
     """Write an aware datetime as Go's RFC3339Nano does, in UTC: without the fraction's trailing zeros."""
-    utc = moment.astimezone(UTC)
-    fraction = f".{utc.microsecond:06d}".rstrip("0") if utc.microsecond else ""
-    return f"{utc:%Y-%m-%dT%H:%M:%S}{fraction}Z"
+    text = moment.astimezone(UTC).replace(tzinfo=None).isoformat()
+    return (text.rstrip("0") if moment.microsecond else text) + "Z"
