@@ -8,11 +8,12 @@ import os
 import time
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mdmlib.settings import Settings
 
 if TYPE_CHECKING:
+    from botocore.config import Config
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_events import EventBridgeClient
     from mypy_boto3_s3 import S3Client
@@ -59,49 +60,63 @@ def settings() -> Settings:
     return Settings.from_environment(os.environ)
 
 
+def _client_config(**options: Any) -> "Config":  # noqa: ANN401 - options of botocore's Config
+    from botocore.config import Config
+
+    # The SDK puts its long User-Agent together twice a call and checks each parameter against the service's model:
+    # together a fifth of a call's CPU, and our calls are made in one place each, where tests see them.
+    return Config(user_agent="PicoMDM", parameter_validation=False, **options)
+
+
+def _client(service: str, **options: Any) -> Any:  # noqa: ANN401 - each caller names its client's type
+    import boto3
+
+    make: Any = boto3.client  # its overloads know names of services only as literals
+    return make(service, config=_client_config(**options))
+
+
 @cache
 def secretsmanager_client() -> "SecretsManagerClient":
     """Return the client of Secrets Manager."""
-    import boto3
-
-    return boto3.client("secretsmanager")
+    client: SecretsManagerClient = _client("secretsmanager")
+    return client
 
 
 @cache
 def sqs_client() -> "SQSClient":
-    """Return the client of SQS; with the SDK's own timeouts of a minute it would outlast a waiting device."""
-    import boto3
-    from botocore.config import Config
-
-    return boto3.client("sqs", config=Config(connect_timeout=2, read_timeout=5, retries={"total_max_attempts": 2}))
+    """Return the client of SQS."""
+    client: SQSClient = _client("sqs")
+    return client
 
 
 @cache
 def dynamodb_client() -> "DynamoDBClient":
-    """Return a client of DynamoDB that tries once: for batches, which must not be repeated blindly."""
-    import boto3
-    from botocore.config import Config
+    """Return the client of DynamoDB that all items are read and written with."""
+    retries = {"total_max_attempts": 3, "mode": "standard"}
+    client: DynamoDBClient = _client("dynamodb", connect_timeout=1, read_timeout=3, retries=retries)
+    return client
 
-    return boto3.client("dynamodb", config=Config(retries={"total_max_attempts": 1}))
+
+@cache
+def dynamodb_batch_client() -> "DynamoDBClient":
+    """Return a client of DynamoDB that tries once: for batches, which must not be repeated blindly."""
+    client: DynamoDBClient = _client("dynamodb", connect_timeout=1, read_timeout=5, retries={"total_max_attempts": 1})
+    return client
 
 
 @cache
 def s3_client() -> "S3Client":
     """Return the client of S3."""
-    import boto3
-
-    return boto3.client("s3")
+    client: S3Client = _client("s3")
+    return client
 
 
 @cache
 def events_client() -> "EventBridgeClient":
     """Return the client of EventBridge: quick to give up, for the publisher retries and has a fallback queue."""
-    import boto3
-    from botocore.config import Config
-
-    # Its entries are made in one place only: checking each against the service's model finds nothing and costs a tenth.
-    config = Config(connect_timeout=1, read_timeout=2, retries={"total_max_attempts": 1}, parameter_validation=False)
-    return boto3.client("events", config=config)
+    retries = {"total_max_attempts": 1}
+    client: EventBridgeClient = _client("events", connect_timeout=1, read_timeout=2, retries=retries)
+    return client
 
 
 @cache
@@ -121,8 +136,7 @@ def bind_tables() -> None:
     tables.bind(
         enrollment_table=settings().enrollment_table,
         resource_table=settings().resource_table,
-        region=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION"),
-        host=os.environ.get("AWS_ENDPOINT_URL_DYNAMODB") or os.environ.get("AWS_ENDPOINT_URL"),
+        client=dynamodb_client(),
     )
 
 
@@ -220,7 +234,7 @@ def enqueue_service() -> "EnqueueService":
         events=events(),
         pushes=push_queue(),
         push_certificates=push_certificates(),
-        batch_client=dynamodb_client,
+        batch_client=dynamodb_batch_client,
         sealer=sealer(),
         settings=settings(),
         now=now,

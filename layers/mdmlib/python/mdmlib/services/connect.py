@@ -190,4 +190,4 @@ class ConnectService:
     def _waiting(self, record: Enrollment, page: FirstPage) -> Iterable[PendingCommand]:
         yield from page.pending
         if not page.complete:
-            yield from self._queue.read_on(record, after=page.pending[-1].item)
+            yield from self._queue.read_on(record, after=page.read_to)

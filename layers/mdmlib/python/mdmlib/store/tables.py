@@ -29,7 +29,7 @@ The resource table (hash ``collection``, range ``name``) holds everything that a
 Times that are compared are epoch seconds (``*_at`` numbers); ``ttl`` is the attribute that DynamoDB deletes by.
 """
 
-from typing import Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 from zlib import crc32
 
 from pynamodb.attributes import (
@@ -43,6 +43,9 @@ from pynamodb.attributes import (
 from pynamodb.connection import Connection
 from pynamodb.indexes import GlobalSecondaryIndex, IncludeProjection
 from pynamodb.models import Model
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
 
 RECORD: Final = "!"
 PENDING: Final = "c#"
@@ -387,16 +390,26 @@ class WebhookSubscription(ResourceItem, discriminator="webhook"):
     failures = NumberAttribute(default=0)
 
 
-def bind(*, enrollment_table: str, resource_table: str, region: str | None = None, host: str | None = None) -> None:
-    """Tell the item classes their tables. Called by :mod:`mdmlib.runtime` before the first use."""
+def bind(
+    *,
+    enrollment_table: str,
+    resource_table: str,
+    region: str | None = None,
+    host: str | None = None,
+    client: "DynamoDBClient | None" = None,
+) -> None:
+    """Tell the item classes their tables. Called by :mod:`mdmlib.runtime` before the first use.
+
+    ``client`` is used for both, instead of one that pynamodb would make for each.
+    """
     for base, table in ((EnrollmentItem, enrollment_table), (ResourceItem, resource_table)):
         meta: Any = base.Meta
         meta.table_name, meta.region, meta.host = table, region, host
         # On the base class, so that its subclasses find this one: each would make a client of its own.
         base._connection = None  # noqa: SLF001 - a table's name may change between tests
         base._get_connection()  # noqa: SLF001
-    # Both tables share one client: making one costs 50 ms of a cold start.
-    ResourceItem._get_connection().connection._client = connection().client  # noqa: SLF001
+        connection = base._get_connection().connection  # noqa: SLF001
+        connection._client = client or EnrollmentItem._get_connection().connection.client  # noqa: SLF001
 
 
 def connection() -> Connection:
