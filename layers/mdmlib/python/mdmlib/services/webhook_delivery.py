@@ -9,8 +9,8 @@ Receivers share the queue, and none may delay another:
   nothing is posted to it, so it takes none of the workers' time. When the hold is over, one delivery is tried; its
   success ends the hold, its failure prolongs it.
 - Messages of a held subscription are put into the queue again with a delay, not made invisible: a queue with more than
-  about 120,000 invisible messages gives out none, also none for the others. What such a message has behind it goes with it:
-  ``since`` (epoch seconds) and ``attempts``.
+  about 120,000 invisible messages gives out none, also none for the others. What such a message has behind it goes
+  with it: ``since`` (epoch seconds) and ``attempts``.
 - 24 hours after its event first came to the queue, a message goes to the dead-letter queue, ready to be put back.
 """
 
