@@ -5,6 +5,7 @@ one account, whose root user has the keys ``test``/``test`` and may do everythin
 may do what their policies say.
 """
 
+import atexit
 import os
 import shutil
 import signal
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_events import EventBridgeClient
     from mypy_boto3_iam import IAMClient
+    from mypy_boto3_lambda import LambdaClient
     from mypy_boto3_logs import CloudWatchLogsClient
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_secretsmanager import SecretsManagerClient
@@ -118,6 +120,8 @@ class Emulator:
                 start_new_session=True,
             )
         emulator = cls(process, port=port, directory=directory)
+        # Whatever ends us, short of a kill, leaves no emulator behind.
+        atexit.register(emulator.stop)
         try:
             emulator._wait_until_ready(log)
         except BaseException:
@@ -143,6 +147,7 @@ class Emulator:
 
     def stop(self) -> None:
         """Stop it and wait until it has ended; with ``keep_state`` it writes its state first. Safe to repeat."""
+        atexit.unregister(self.stop)
         if self._process.poll() is not None:
             return
         self._process.send_signal(signal.SIGTERM)
@@ -194,6 +199,11 @@ class Emulator:
     def iam(self) -> "IAMClient":
         """Its IAM."""
         return boto3.client("iam", **self._options())
+
+    @cached_property
+    def lambda_(self) -> "LambdaClient":
+        """Its Lambda."""
+        return boto3.client("lambda", **self._options())
 
     @cached_property
     def logs(self) -> "CloudWatchLogsClient":
