@@ -251,7 +251,7 @@ class PushIdentity:
         try:
             certificate = x509.load_pem_x509_certificate(certificate_pem)
             public = spki(certificate.public_key())
-        except (UnsupportedAlgorithm, ValueError) as error:
+        except (UnsupportedAlgorithm, x509.InvalidVersion, ValueError) as error:
             raise BadRequestError("The certificate cannot be read.", code="certificate_unreadable") from error
         try:
             key = load_pem_private_key(key_pem, password=None)

@@ -349,7 +349,7 @@ def _load_if_named(der: bytes, signer: SignerInfo) -> x509.Certificate | None:
         return x509.load_der_x509_certificate(der)
     except x509.ExtensionNotFound:
         return None
-    except (x509.DuplicateExtension, UnsupportedAlgorithm, ValueError) as error:
+    except (x509.DuplicateExtension, x509.InvalidVersion, UnsupportedAlgorithm, ValueError) as error:
         raise MalformedBodyError("CMS: a certificate that cannot be read.") from error
 
 

@@ -53,7 +53,7 @@ class IdentityVerifier:
             certificate = x509.load_der_x509_certificate(signer.der)
             self._check_issuer(certificate)
             _check_purpose(certificate)
-        except (UnsupportedAlgorithm, x509.DuplicateExtension, ValueError, TypeError) as error:
+        except (UnsupportedAlgorithm, x509.DuplicateExtension, x509.InvalidVersion, ValueError, TypeError) as error:
             raise IdentityError("The certificate cannot be read.") from error
         if at < certificate.not_valid_before_utc:
             raise IdentityError("The certificate is not valid yet.", code="certificate_not_yet_valid")

@@ -92,6 +92,9 @@ class FailInfo(IntEnum):
     BAD_CERT_ID = 4
 
 
+_UNUSABLE: Final = (InvalidSignature, UnsupportedAlgorithm, x509.InvalidVersion, ValueError, TypeError)
+"""What cryptography raises for a certificate or request that is malformed, unusual or not signed by its key."""
+
 _ENVELOPE_FAILURES: Final = {
     "algorithm_not_accepted": FailInfo.BAD_ALG,
     "recipient_unknown": FailInfo.BAD_CERT_ID,
@@ -185,7 +188,7 @@ class PkiMessage:
             if signer_is_self_signed and spki(csr.public_key()) != spki(self.signer_certificate.public_key()):
                 raise InvalidSignature  # noqa: TRY301 - to end like everything else
             challenge_password = _challenge_password(csr)
-        except (BadRequestError, InvalidSignature, UnsupportedAlgorithm, ValueError, TypeError):
+        except (BadRequestError, *_UNUSABLE):
             raise ScepRefusedError(
                 FailInfo.BAD_MESSAGE_CHECK, "The envelope holds nothing that can be used.", code="scep_unreadable"
             ) from None
@@ -229,7 +232,7 @@ class PkiMessage:
             if certificate.subject != certificate.issuer:
                 return False
             certificate.verify_directly_issued_by(certificate)
-        except (IdentityError, InvalidSignature, UnsupportedAlgorithm, ValueError, TypeError) as error:
+        except (IdentityError, *_UNUSABLE) as error:
             raise ScepRefusedError(
                 FailInfo.BAD_MESSAGE_CHECK, "The message was not signed by its signer.", code="scep_signature"
             ) from error
