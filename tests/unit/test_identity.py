@@ -152,6 +152,19 @@ def test_a_ca_that_outlived_its_own_certificate_still_vouches_for_its_devices(ve
     assert verifier.verify(signer(device), at=END + GRACE)
 
 
+def test_a_certificate_cannot_be_given_another_hash(verifier: IdentityVerifier) -> None:
+    """How many bits of the signature's last octet count can be changed without breaking it, when the last one is 0."""
+    device = next(
+        issued for issued in (certificate("CA", rsa_key("ca")) for _ in range(99)) if issued.signature[-1] & 1 == 0
+    )
+    der = device.public_bytes(Encoding.DER)
+    twin = der.replace(b"\x00" + device.signature, b"\x01" + device.signature)
+
+    x509.load_der_x509_certificate(twin).verify_directly_issued_by(anchor("CA", rsa_key("ca")))
+    with pytest.raises(IdentityError):
+        verifier.verify(SignerCertificate(twin), at=NOW)
+
+
 @settings(max_examples=300)
 @given(st.data())
 def test_a_changed_certificate_is_refused_and_never_breaks_anything(data: st.DataObject) -> None:

@@ -9,6 +9,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from mdmlib.apple import ber
 from mdmlib.apple.cms import SignerCertificate
 from mdmlib.errors import IdentityError
 
@@ -51,6 +52,7 @@ class IdentityVerifier:
         """
         try:
             certificate = x509.load_der_x509_certificate(signer.der)
+            _check_encoding(certificate, signer.der)
             self._check_issuer(certificate)
             _check_purpose(certificate)
         except (UnsupportedAlgorithm, x509.DuplicateExtension, x509.InvalidVersion, ValueError, TypeError) as error:
@@ -72,6 +74,13 @@ class IdentityVerifier:
                 continue
             return
         raise IdentityError("The certificate was issued by none of our authorities.", code="certificate_not_ours")
+
+
+def _check_encoding(certificate: x509.Certificate, der: bytes) -> None:
+    # A BIT STRING says how many bits of its last octet do not count, and the signature is the same whatever it says. A
+    # certificate with another such number would have another hash, and could be associated a second time.
+    if not der.endswith(ber.der(ber.BIT_STRING, b"\x00", certificate.signature)):
+        raise IdentityError("The certificate is not encoded as it was signed.", code="certificate_malformed")
 
 
 def _check_purpose(certificate: x509.Certificate) -> None:

@@ -184,9 +184,9 @@ class PkiMessage:
         try:
             csr = x509.load_der_x509_csr(plaintext)
             if not csr.is_signature_valid:
-                raise InvalidSignature  # noqa: TRY301 - to end like everything else
+                raise InvalidSignature
             if signer_is_self_signed and spki(csr.public_key()) != spki(self.signer_certificate.public_key()):
-                raise InvalidSignature  # noqa: TRY301 - to end like everything else
+                raise InvalidSignature
             challenge_password = _challenge_password(csr)
         except (BadRequestError, *_UNUSABLE):
             raise ScepRefusedError(
