@@ -180,6 +180,12 @@ def test_empty_texts_data_and_arrays_are_left_out(request_type: str, fields: dic
     assert queued(request_type, **fields) == {}
 
 
+def test_an_empty_configuration_is_left_out() -> None:
+    assert queued("Settings", settings=[{"item": "ApplicationConfiguration", "configuration": ""}]) == {
+        "Settings": [{"Item": "ApplicationConfiguration"}]
+    }
+
+
 @pytest.mark.parametrize(
     ("request_type", "name", "value", "key"),
     [
@@ -335,6 +341,7 @@ def test_a_udid_is_found_whatever_its_keys_case() -> None:
             {"settings": [{"configuration": b64encode(plistlib.dumps([])).decode()}]},
             "settings[0].configuration",
         ),
+        ("ProfileList", {"request_type": 1}, "request_type"),
         ("ProfileList", {"command_uuid": 1}, "command_uuid"),
         ("ProfileList", {"command_uuid": "c" * 128}, "command_uuid"),
         ("ProfileList", {"command_uuid": "a\x7fb"}, "command_uuid"),

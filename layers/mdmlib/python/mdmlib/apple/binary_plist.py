@@ -22,13 +22,13 @@ MAGIC: Final = b"bplist00"
 
 _TRAILER_BYTES: Final = 32
 _EPOCH: Final = datetime(2001, 1, 1, tzinfo=UTC)
-_MAX_INTEGER_BYTES: Final = 16
 _VALUES_A_BYTE: Final = 4
 _TOO_MANY_VALUES: Final = "The binary property list has more values than its size allows."
 
-# The upper four bits of an object's first byte; the lower four are a size, as a rule.
-_SIMPLE, _INTEGER, _REAL, _DATE, _DATA, _ASCII, _UTF16, _ARRAY, _DICT = 0, 1, 2, 3, 4, 5, 6, 0xA, 0xD
-_FALSE, _TRUE = 8, 9
+# The upper four bits of an object's first byte say what it is, the lower four how large it is, as a rule.
+_INTEGER: Final = 0x1
+_ARRAY: Final = 0xA
+_DICT: Final = 0xD
 _SIZE_FOLLOWS: Final = 0xF
 
 
@@ -95,23 +95,25 @@ class _Reader:
             dictionary[key] = self._object(reference, depth=depth)
         return dictionary
 
-    def _scalar(self, kind: int, size: int, start: int) -> Any:  # noqa: ANN401, PLR0911 - one return a type
-        match kind:
-            case 0 if size in {_FALSE, _TRUE}:
-                return size == _TRUE
-            case 1 if 1 << size <= _MAX_INTEGER_BYTES:
+    def _scalar(self, kind: int, size: int, start: int) -> Any:  # noqa: ANN401, PLR0911 - one return for each type
+        match kind, size:
+            case 0x0, 0x8 | 0x9:
+                return size == 0x9  # noqa: PLR2004 - the byte 0x09 is true
+            case 0x1, 0 | 1 | 2 | 3 | 4:
                 return self._integer(start, 1 << size)
-            case 2 if size in {2, 3}:
-                return unpack_from(">f" if size == 2 else ">d", self._bytes(start, 1 << size))[0]  # noqa: PLR2004
-            case 3 if size == 3:  # noqa: PLR2004 - 8 bytes
+            case 0x2, 2:
+                return unpack_from(">f", self._bytes(start, 4))[0]
+            case 0x2, 3:
+                return unpack_from(">d", self._bytes(start, 8))[0]
+            case 0x3, 3:
                 return self._date(start)
-            case 4:
+            case 0x4, _:
                 size, start = self._size(size, start)
                 return self._bytes(start, size)
-            case 5:
+            case 0x5, _:
                 size, start = self._size(size, start)
                 return self._text(start, size, "ascii")
-            case 6:
+            case 0x6, _:
                 size, start = self._size(size, start)
                 return self._text(start, 2 * size, "utf-16-be")
             case _:

@@ -11,7 +11,7 @@ SHARED_IPAD_USER_ID = "FFFFFFFF-FFFF-FFFF-FFFF-FFFFFFFFFFFF"
 """The UserID that every Shared iPad user has; there the UserShortName tells users apart."""
 
 MAX_ID_LENGTH = 512
-"""Longer identifiers are refused: real ones have at most 36 + 1 + 255 characters, a key of DynamoDB 2,048 bytes."""
+"""In bytes. Longer identifiers are refused: two of them and a colon have to fit a key of DynamoDB (2,048 bytes)."""
 
 
 class EnrollmentType(StrEnum):
@@ -56,7 +56,7 @@ class EnrollmentID:
         UDID is looked at first: a message with both UDID and EnrollmentID is a device's. Raises
         :class:`~mdmlib.errors.BadRequestError` when there is none, or one that could not be a key.
         """
-        if udid := _identifier(message, "UDID"):
+        if udid := _device_identifier(message, "UDID"):
             user_id = _identifier(message, "UserID")
             if not user_id:
                 return cls(udid, EnrollmentType.DEVICE)
@@ -66,11 +66,19 @@ class EnrollmentID:
                     raise BadRequestError("A Shared iPad user's message needs a UserShortName.", field="UserShortName")
                 return cls(f"{udid}:{short_name}", EnrollmentType.SHARED_IPAD, udid)
             return cls(f"{udid}:{user_id}", EnrollmentType.USER, udid)
-        if enrollment_id := _identifier(message, "EnrollmentID"):
+        if enrollment_id := _device_identifier(message, "EnrollmentID"):
             if user_id := _identifier(message, "EnrollmentUserID"):
                 return cls(f"{enrollment_id}:{user_id}", EnrollmentType.USER_ENROLLMENT, enrollment_id)
             return cls(enrollment_id, EnrollmentType.USER_ENROLLMENT_DEVICE)
         raise BadRequestError("The message names neither a UDID nor an EnrollmentID.", field="UDID")
+
+
+def _device_identifier(message: Mapping[str, object], key: str) -> str | None:
+    value = _identifier(message, key)
+    # A device that could call itself "<device>:<user>" would be the user channel of another.
+    if value and ":" in value:
+        raise BadRequestError(f"{key} is no identifier.", field=key)
+    return value
 
 
 def _identifier(message: Mapping[str, object], key: str) -> str | None:
@@ -78,6 +86,6 @@ def _identifier(message: Mapping[str, object], key: str) -> str | None:
     if value is None or value == "":
         return None
     # '#' is what other kinds of partitions have in their keys (command#, cert#, outbox#): a device must not name one.
-    if not isinstance(value, str) or len(value) > MAX_ID_LENGTH or "#" in value or not value.isprintable():
+    if not isinstance(value, str) or not value.isprintable() or len(value.encode()) > MAX_ID_LENGTH or "#" in value:
         raise BadRequestError(f"{key} is no identifier.", field=key)
     return value

@@ -22,7 +22,7 @@ from binascii import a2b_base64
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Final
-from xml.parsers import expat  # nosemgrep: entities are refused below, as is every other declaration
+from xml.parsers import expat
 
 from mdmlib.apple import binary_plist
 from mdmlib.apple.plist_limits import MAX_DEPTH, MAX_INTEGER, MAX_VALUES, MIN_INTEGER
@@ -35,7 +35,7 @@ UTF8_BOM: Final = b"\xef\xbb\xbf"
 
 _INTEGER: Final = re.compile(r"\s*([+-]?)(?:0[xX]([0-9a-fA-F]{1,16})|([0-9]{1,20}))\s*", re.ASCII)
 _DATE: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
-_WHITESPACE: Final = b" \t\r\n"
+_XML_SPACE: Final = " \t\r\n"
 
 
 def loads(body: bytes) -> dict[str, Any]:
@@ -50,7 +50,7 @@ def loads(body: bytes) -> dict[str, Any]:
         root = binary_plist.loads(body)
     else:
         # Scripts indent what they send; in front of an XML declaration no space is allowed.
-        text = body.removeprefix(UTF8_BOM).lstrip(_WHITESPACE)
+        text = body.removeprefix(UTF8_BOM).lstrip(_XML_SPACE.encode())
         if not text.startswith(b"<"):
             raise MalformedBodyError("The body is neither an XML nor a binary property list.")
         root = _XMLReader().read(text)
@@ -152,7 +152,7 @@ class _XMLReader:
     def _between(self) -> None:
         """Only white space may stand between elements."""
         if self._text:
-            if not "".join(self._text).isspace():
+            if "".join(self._text).strip(_XML_SPACE):
                 raise _MalformedError("Text stands where only elements are allowed")
             self._text.clear()
 
@@ -220,7 +220,7 @@ def _date(text: str) -> datetime:
 
 
 def _data(text: str) -> bytes:
-    return a2b_base64(text.encode("ascii").translate(None, _WHITESPACE), strict_mode=True)
+    return a2b_base64(text.encode("ascii").translate(None, _XML_SPACE.encode()), strict_mode=True)
 
 
 def _empty(text: str, *, value: bool) -> bool:
