@@ -7,7 +7,6 @@ that the handler made (recorded, with conditions that always hold), alone in a l
 Run it with ``make bench``.
 """
 
-import base64
 import os
 import plistlib
 import statistics
@@ -18,7 +17,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import cache
 from itertools import count, repeat
 from pathlib import Path
@@ -27,11 +25,6 @@ from typing import Any, Final
 import boto3
 from botocore import xform_name
 from botocore.model import OperationModel
-from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.hazmat.primitives.serialization.pkcs7 import PKCS7Options, PKCS7SignatureBuilder
 from rich.console import Console
 from rich.table import Table
 
@@ -39,27 +32,17 @@ from functions.checkin import app as checkin_app
 from functions.connect import app as connect_app
 from local.emulator import Emulator
 from mdmlib import runtime
-from mdmlib.apple.certificates import CaIdentity, issue, new_certificate_authority
 from mdmlib.apple.command import Command
 from mdmlib.observability import logger
-from mdmlib.store import tables
 from tests import deployment
+from tests.gateway import FunctionContext
+from tests.signed_device import SignedDevice, trusted_authority
 
 UDID: Final = "A5EF1BA1-586D-4F29-B4F3-759DADAC2DDD"
-TOPIC: Final = "com.apple.mgmt.External.11111111-2222-3333-4444-555555555555"
 BATCHES: Final = int(os.environ.get("BENCH_BATCHES", "20"))
 BATCH: Final = int(os.environ.get("BENCH_BATCH", "25"))
 WARM_UP: Final = BATCH
 REQUESTS: Final = WARM_UP + 1 + BATCHES * BATCH
-
-
-class Context:
-    """What Lambda passes beside the event."""
-
-    function_name = "bench"
-    memory_limit_in_mb = 512
-    invoked_function_arn = "arn:aws:lambda:us-east-1:000000000000:function:bench"
-    aws_request_id = "bench"
 
 
 @dataclass(frozen=True)
@@ -78,51 +61,6 @@ class Row:
     calls: str
     handler: Sequence[Cost]
     bare: Sequence[Cost]
-
-
-class Device:
-    """A device's certificate and key, and the signed events of API Gateway that it causes."""
-
-    def __init__(self, ca: CaIdentity) -> None:
-        self._key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-        csr = (
-            x509.CertificateSigningRequestBuilder()
-            .subject_name(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "bench")]))
-            .sign(self._key, SHA256())
-        )
-        self._certificate = issue(csr, ca=ca, now=datetime.now(UTC), days=365)
-
-    def event(self, path: str, fields: dict[str, Any]) -> dict[str, Any]:
-        """Return the event of a signed PUT of this plist."""
-        body = plistlib.dumps({"UDID": UDID, **fields})
-        signature = (
-            PKCS7SignatureBuilder()
-            .set_data(body)
-            .add_signer(self._certificate, self._key, SHA256())
-            .sign(Encoding.DER, [PKCS7Options.DetachedSignature, PKCS7Options.Binary])
-        )
-        return {
-            "version": "2.0",
-            "routeKey": f"PUT {path}",
-            "rawPath": path,
-            "rawQueryString": "",
-            "headers": {
-                "content-type": "application/x-apple-aspen-mdm",
-                "mdm-signature": base64.b64encode(signature).decode(),
-                "host": "mdm.example.org",
-                "user-agent": "MDM/1.0",
-            },
-            "requestContext": {
-                "accountId": "000000000000",
-                "apiId": "bench",
-                "domainName": "mdm.example.org",
-                "http": {"method": "PUT", "path": path, "protocol": "HTTP/1.1", "sourceIp": "127.0.0.1"},
-                "requestId": "bench",
-                "stage": "$default",
-            },
-            "body": base64.b64encode(body).decode(),
-            "isBase64Encoded": True,
-        }
 
 
 def main() -> None:
@@ -150,25 +88,20 @@ def _prepare(emulator: Emulator) -> None:
 
 
 def _measure() -> list[Row]:
-    ca = new_certificate_authority("Bench", now=datetime.now(UTC))
-    certificate = ca.certificate.public_bytes(Encoding.DER)
-    tables.CertificateAuthority("ca", "scep", certificate=certificate, created_at=0).save()
-    device = Device(ca)
+    device = SignedDevice(trusted_authority(), UDID)
     numbers = count()
 
     def checkin(message_type: str, **fields: Any) -> Signed:  # noqa: ANN401 - plist values
         """Make a request whose body is new each time: a repeated one would be answered as a repeat."""
 
         def request() -> dict[str, Any]:
-            new = {"MessageType": message_type, "Topic": TOPIC, "BuildVersion": str(next(numbers))}
-            return device.event("/mdm/checkin", new | fields)
+            return device.checkin(message_type, BuildVersion=str(next(numbers)), **fields)
 
         return Signed(checkin_app.lambda_handler, request)
 
     def report(status: str, uuids: Iterator[str] | None = None) -> Signed:
         def request() -> dict[str, Any]:
-            fields = {"CommandUUID": next(uuids)} if uuids else {}
-            return device.event("/mdm/connect", {"Status": status, **fields})
+            return device.report(status, next(uuids) if uuids else None)
 
         return Signed(connect_app.lambda_handler, request)
 
@@ -204,7 +137,7 @@ class Signed:
         """Handle one event."""
         if not self._ready:
             self.prepare(1)
-        answer = self._handler(self._ready.pop(), Context())
+        answer = self._handler(self._ready.pop(), FunctionContext())
         if answer["statusCode"] != 200:  # noqa: PLR2004 - the protocol's only success
             raise RuntimeError(f"the handler answered {answer['statusCode']}")
 

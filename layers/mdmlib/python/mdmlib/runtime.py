@@ -84,8 +84,9 @@ def secretsmanager_client() -> "SecretsManagerClient":
 
 @cache
 def sqs_client() -> "SQSClient":
-    """Return the client of SQS."""
-    client: SQSClient = _client("sqs")
+    """Return the client of SQS: while a device or an administrator waits."""
+    retries = {"total_max_attempts": 2, "mode": "standard"}
+    client: SQSClient = _client("sqs", connect_timeout=1, read_timeout=3, retries=retries)
     return client
 
 

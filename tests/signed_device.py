@@ -1,0 +1,66 @@
+"""A device at the functions' door: a real certificate of a real CA, and requests that it signed."""
+
+import plistlib
+from base64 import b64encode
+from datetime import UTC, datetime
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization.pkcs7 import PKCS7Options, PKCS7SignatureBuilder
+
+from mdmlib.apple.certificates import CaIdentity, issue, new_certificate_authority
+from mdmlib.store import tables
+from tests.gateway import http_event
+
+CHECKIN_TYPE = "application/x-apple-aspen-mdm-checkin"
+CONNECT_TYPE = "application/x-apple-aspen-mdm"
+TOPIC = "com.apple.mgmt.External.11111111-2222-3333-4444-555555555555"
+
+
+def trusted_authority(organization: str = "Tests") -> CaIdentity:
+    """Make a CA and let the deployment trust it, as the SCEP CA is trusted."""
+    ca = new_certificate_authority(organization, now=datetime.now(UTC))
+    certificate = ca.certificate.public_bytes(Encoding.DER)
+    tables.CertificateAuthority("ca", "scep", certificate=certificate, created_at=0).save()
+    return ca
+
+
+class SignedDevice:
+    """A device's certificate and key, and the gateway's events of the requests that it signs."""
+
+    def __init__(self, ca: CaIdentity, udid: str) -> None:
+        self.udid = udid
+        self._key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        csr = (
+            x509.CertificateSigningRequestBuilder()
+            .subject_name(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, udid)]))
+            .sign(self._key, SHA256())
+        )
+        self._certificate = issue(csr, ca=ca, now=datetime.now(UTC), days=365)
+
+    def sign(self, body: bytes) -> str:
+        """Return the ``Mdm-Signature`` of a body."""
+        signature = (
+            PKCS7SignatureBuilder()
+            .set_data(body)
+            .add_signer(self._certificate, self._key, SHA256())
+            .sign(Encoding.DER, [PKCS7Options.DetachedSignature, PKCS7Options.Binary])
+        )
+        return b64encode(signature).decode()
+
+    def put(self, path: str, body: bytes, *, content_type: str = CONNECT_TYPE) -> dict[str, Any]:
+        """Return the event of a signed PUT of this body."""
+        return http_event("PUT", path, body, headers={"Content-Type": content_type, "Mdm-Signature": self.sign(body)})
+
+    def checkin(self, message_type: str, **fields: Any) -> dict[str, Any]:
+        """Return the event of a check-in message."""
+        message = {"MessageType": message_type, "UDID": self.udid, "Topic": TOPIC, **fields}
+        return self.put("/mdm/checkin", plistlib.dumps(message), content_type=CHECKIN_TYPE)
+
+    def report(self, status: str, uuid: str | None = None, **fields: Any) -> dict[str, Any]:
+        """Return the event of a command report."""
+        named = {"CommandUUID": uuid} if uuid else {}
+        return self.put("/mdm/connect", plistlib.dumps({"Status": status, "UDID": self.udid, **named, **fields}))
