@@ -1,0 +1,5 @@
+"""``python -m picomdm``."""
+
+from picomdm.main import main
+
+main()

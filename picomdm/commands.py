@@ -1,0 +1,245 @@
+"""``picomdm command``, ``picomdm results``: queueing commands, and what became of them."""
+
+import json
+import plistlib
+import sys
+import time
+from base64 import b64decode, b64encode
+from collections.abc import Iterable
+from datetime import datetime
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Any, Final
+from uuid import uuid4
+
+import typer
+
+from picomdm.admin_api import AdminAPI, path_part
+from picomdm.command_fields import FORMS, fields_of, is_field
+from picomdm.context import JSON, operator_of
+from picomdm.durations import seconds_of
+from picomdm.errors import CommandLineError, SetupError
+from picomdm.terminal import Terminal
+
+app: Final = typer.Typer(help="Queue commands, and list those that wait.", no_args_is_help=True)
+_POLL_SECONDS: Final = 1.0
+
+
+@app.command()
+def send(
+    context: typer.Context,
+    *,
+    enrollment_id: Annotated[str, typer.Argument(metavar="ID", help="The UDID, or another enrollment's id.")],
+    request_type: Annotated[
+        str | None, typer.Argument(help="Apple's name of the command, such as DeviceInformation.")
+    ] = None,
+    fields: Annotated[list[str] | None, typer.Argument(metavar="FIELD...", help=FORMS)] = None,
+    file: Annotated[
+        str | None, typer.Option(help="JSON file with the command in MicroMDM's form; - is stdin. FIELDs add to it.")
+    ] = None,
+    command_uuid: Annotated[str | None, typer.Option("--uuid", help="The CommandUUID; else a new one.")] = None,
+    wait: Annotated[
+        str | None, typer.Option(help="Wait so long (30s, 10m) for the device's final report, and show it.")
+    ] = None,
+    _json: JSON = False,
+) -> None:
+    """Queue a command and wake its device.
+
+    picomdm command send UDID DeviceInformation queries+=OSVersion queries+=SerialNumber
+
+    picomdm command send UDID InstallProfile payload@wifi.mobileconfig --wait 5m
+    """
+    operator = operator_of(context)
+    terminal = operator.terminal
+    document = _read_document(file) if file else {}
+    fields = fields or []
+    if request_type and is_field(request_type):
+        # With --file, the first field stands where the request type would.
+        fields = [request_type, *fields]
+        request_type = None
+    document |= {"udid": enrollment_id} | fields_of(fields)
+    if request_type:
+        document["request_type"] = request_type
+    if "request_type" not in document:
+        raise typer.BadParameter("Say which command: a REQUEST_TYPE, or a --file that has one.")
+    seconds = seconds_of(wait) if wait else None
+    # Named here, so that a request whose answer was lost can be sent again and queues no second command.
+    document["command_uuid"] = command_uuid or document.get("command_uuid") or str(uuid4())
+    with terminal.progress(f"Queueing {document['request_type']} …"):
+        queued = operator.api.request("POST", "/v1/commands", document=document, repeatable=True)
+    payload = queued["payload"]
+    sent = {"id": enrollment_id, "command_uuid": payload["command_uuid"], "request_type": document["request_type"]}
+    if seconds is None:
+        terminal.answer(sent, lambda: terminal.facts({"queued": sent["request_type"], "uuid": sent["command_uuid"]}))
+        return
+    terminal.note(f"[dim]Queued {sent['request_type']} as {sent['command_uuid']}.[/dim]")
+    result = _await_result(operator.api, terminal, enrollment_id, sent["command_uuid"], seconds)
+    terminal.answer(sent | {"result": result}, lambda: _show_result(terminal, result))
+    if result["status"] != "Acknowledged":
+        raise typer.Exit(1)
+
+
+@app.command("list")
+def list_commands(
+    context: typer.Context,
+    *,
+    enrollment_id: Annotated[str, typer.Argument(metavar="ID", help="The UDID, or another enrollment's id.")],
+    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 1_000,
+    _json: JSON = False,
+) -> None:
+    """List the commands that wait, in the order in which they go out."""
+    operator = operator_of(context)
+    terminal = operator.terminal
+    path = f"/v2/enrollments/{path_part(enrollment_id)}/commands"
+    found = list(islice(operator.api.entries(path, "commands", payloads="false"), limit))
+    terminal.answer(
+        {"commands": found},
+        lambda: terminal.table(
+            ("UUID", "REQUEST TYPE", "STATE", "QUEUED", "EXPIRES"),
+            [
+                (
+                    entry["command_uuid"],
+                    entry["request_type"],
+                    _state(entry),
+                    terminal.ago(entry["enqueued_at"]),
+                    terminal.ago(entry["expires_at"]),
+                )
+                for entry in found
+            ],
+            empty="Nothing waits.",
+        ),
+    )
+
+
+def results(
+    context: typer.Context,
+    *,
+    enrollment_id: Annotated[str, typer.Argument(metavar="ID", help="The UDID, or another enrollment's id.")],
+    command_uuid: Annotated[
+        str | None, typer.Argument(help="One command: its whole report is shown, which may hold secrets.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest.")] = 100,
+    _json: JSON = False,
+) -> None:
+    """List what a device reported, or show its report on one command."""
+    operator = operator_of(context)
+    terminal = operator.terminal
+    path = f"/v2/enrollments/{path_part(enrollment_id)}/results"
+    if command_uuid:
+        result = _find_result(operator.api, enrollment_id, command_uuid)
+        if result is None:
+            raise CommandLineError(
+                f"There is no result of {command_uuid} (yet); see: picomdm command list {enrollment_id}",
+                code="no_result",
+            )
+        terminal.answer(result | {"report": _readable(result)}, lambda: _show_result(terminal, result))
+        return
+    found = _newest(operator.api.entries(path, "results", payloads="false"), limit)
+    terminal.answer(
+        {"results": found},
+        lambda: terminal.table(
+            ("UUID", "REQUEST TYPE", "STATUS", "REPORTED", "ERROR"),
+            [
+                (
+                    entry["command_uuid"],
+                    entry["request_type"],
+                    entry["status"],
+                    terminal.ago(entry["reported_at"]),
+                    _first_error(entry),
+                )
+                for entry in found
+            ],
+            empty="No results.",
+        ),
+    )
+
+
+def _read_document(file: str) -> dict[str, Any]:
+    try:
+        text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
+        document = json.loads(text)
+    except OSError as error:
+        raise SetupError(f"{file} cannot be read: {error.strerror}.", code="file_unreadable") from error
+    except ValueError:
+        raise SetupError(f"{file} holds no JSON.", code="file_unreadable") from None
+    if not isinstance(document, dict):
+        raise SetupError(f"{file} holds JSON, but no object.", code="file_unreadable")
+    return document
+
+
+def _find_result(api: AdminAPI, enrollment_id: str, command_uuid: str) -> dict[str, Any] | None:
+    path = f"/v2/enrollments/{path_part(enrollment_id)}/results"
+    return next(api.entries(path, "results", command_uuid=command_uuid), None)
+
+
+def _await_result(
+    api: AdminAPI, terminal: Terminal, enrollment_id: str, command_uuid: str, seconds: int
+) -> dict[str, Any]:
+    begun = time.monotonic()
+    with terminal.progress("Waiting for the device …") as tell:
+        while True:
+            if result := _find_result(api, enrollment_id, command_uuid):
+                return result
+            waited = time.monotonic() - begun
+            if waited >= seconds:
+                raise CommandLineError(
+                    f"No final report in {seconds} seconds. The command waits on; later see: "
+                    f"picomdm results {enrollment_id} {command_uuid}",
+                    code="no_result",
+                )
+            tell(f"Waiting for the device, {waited:.0f} s …")
+            time.sleep(_POLL_SECONDS)
+
+
+def _newest(entries: Iterable[dict[str, Any]], limit: int) -> list[dict[str, Any]]:
+    # The server lists by UUID, for that is what it finds results by.
+    return sorted(entries, key=lambda entry: str(entry["reported_at"]), reverse=True)[:limit]
+
+
+def _show_result(terminal: Terminal, result: dict[str, Any]) -> None:
+    terminal.facts(
+        {
+            "uuid": result["command_uuid"],
+            "request type": result["request_type"],
+            "status": result["status"],
+            "reported": terminal.ago(result["reported_at"]),
+            "error": _first_error(result),
+        }
+    )
+    report = _readable(result)
+    if report is None:
+        terminal.note("[dim]The report itself is not kept any more.[/dim]")
+        return
+    terminal.plain(json.dumps(report, indent=2, ensure_ascii=False))
+
+
+def _readable(result: dict[str, Any]) -> Any:  # noqa: ANN401 - whatever the device reported
+    """Return the report's property list as JSON has it: dates as text, bytes as base64."""
+    if result["payload"] is None:
+        return None
+    raw = b64decode(result["payload"])
+    try:
+        report = plistlib.loads(raw)
+    except (ValueError, plistlib.InvalidFileException):
+        return result["payload"]
+    return json.loads(json.dumps(report, default=_as_json))
+
+
+def _as_json(value: object) -> str:
+    if isinstance(value, bytes):
+        return b64encode(value).decode()
+    return value.isoformat() if isinstance(value, datetime) else str(value)
+
+
+def _first_error(entry: dict[str, Any]) -> str | None:
+    chain = entry["error_chain"]
+    if not chain:
+        return None
+    first = chain[0]
+    return str(first.get("LocalizedDescription") or first.get("USEnglishDescription") or first.get("ErrorCode"))
+
+
+def _state(entry: dict[str, Any]) -> str:
+    if entry["state"] == "not_now":
+        return f"not now ({entry['not_now_tally']}x)"
+    return f"from {entry['not_before']}" if entry["state"] == "scheduled" else str(entry["state"])

@@ -1,0 +1,143 @@
+"""``picomdm devices``, ``picomdm device show``, ``picomdm push``: enrollments, and waking them."""
+
+from itertools import islice
+from typing import Annotated, Any, Final
+
+import typer
+
+from picomdm.admin_api import path_part
+from picomdm.context import JSON, operator_of
+from picomdm.errors import RefusedError
+
+app: Final = typer.Typer(help="Show what is known of an enrollment.", no_args_is_help=True)
+_PATH: Final = "/v2/enrollments"
+_PUSHED: Final = frozenset({207, 500})
+_PUSHES_AT_ONCE: Final = 100
+
+
+def list_devices(
+    context: typer.Context,
+    *,
+    serial: Annotated[str | None, typer.Option(help="Only those of this serial number.")] = None,
+    types: Annotated[
+        list[str] | None, typer.Option("--type", help="Only this type (Device, User, …); may be repeated.")
+    ] = None,
+    states: Annotated[
+        list[str] | None,
+        typer.Option("--state", help="Only this state (authenticated, enrolled, checked_out); may be repeated."),
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 1_000,
+    _json: JSON = False,
+) -> None:
+    """List the enrollments: devices and their user channels."""
+    operator = operator_of(context)
+    terminal = operator.terminal
+    query = {"serial_number": serial, "type": ",".join(types or ()), "state": ",".join(states or ())}
+    given = {name: value for name, value in query.items() if value}
+    with terminal.progress("Reading the enrollments …") as tell:
+        found = []
+        # One more than is shown tells whether there are more.
+        for entry in islice(operator.api.entries(_PATH, "enrollments", **given), limit + 1):
+            found.append(entry)
+            tell(f"Reading the enrollments: {len(found)} …")
+    more, found = len(found) > limit, found[:limit]
+
+    def show() -> None:
+        terminal.table(
+            ("ID", "TYPE", "SERIAL", "MODEL", "OS", "STATE", "LAST SEEN"),
+            [
+                (
+                    entry["id"],
+                    entry["type"],
+                    entry["serial_number"],
+                    entry["product_name"] or entry["model"],
+                    entry["os_version"],
+                    _state(entry),
+                    terminal.ago(entry["last_seen_at"]),
+                )
+                for entry in found
+            ],
+            empty="No enrollments. Make a link and open it on a device: picomdm enroll link",
+        )
+        if more:
+            terminal.note(f"[dim]There are more than these {limit}; see --limit.[/dim]")
+
+    terminal.answer({"enrollments": found, "more": more}, show)
+
+
+@app.command()
+def show(
+    context: typer.Context,
+    *,
+    enrollment_id: Annotated[str, typer.Argument(help="The UDID or EnrollmentID, with :user for a user channel.")],
+    _json: JSON = False,
+) -> None:
+    """Show what is known of one enrollment."""
+    operator = operator_of(context)
+    terminal = operator.terminal
+    entry = operator.api.get(f"{_PATH}/{path_part(enrollment_id)}")
+    facts = {
+        "id": entry["id"],
+        "type": entry["type"],
+        "device": entry["parent_id"],
+        "state": _state(entry),
+        "serial number": entry["serial_number"],
+        "model": entry["model_name"] or entry["model"],
+        "product": entry["product_name"],
+        "OS": " ".join(filter(None, (entry["os_version"], _bracketed(entry["build_version"])))),
+        "device name": entry["device_name"],
+        "IMEI": entry["imei"],
+        "MEID": entry["meid"],
+        "user": " ".join(filter(None, (entry["user_short_name"], _bracketed(entry["user_long_name"])))) or None,
+        "awaits configuration": entry["awaiting_configuration"],
+        "enrolled": terminal.ago(entry["enrolled_at"]),
+        "last seen": terminal.ago(entry["last_seen_at"]),
+        "checked out": terminal.ago(entry["checked_out_at"]),
+        "enrollment link": entry["enrollment_link"],
+        "push topic": entry["push"]["topic"],
+        "push token": entry["push"]["failure"] or ("known" if entry["push"]["token_known"] else "not known yet"),
+        "certificate": entry["identity"]["sha256"],
+        "certificate ends": terminal.ago(entry["identity"]["not_after"]),
+    }
+    terminal.answer(entry, lambda: terminal.facts(facts))
+
+
+def push(
+    context: typer.Context,
+    *,
+    enrollment_ids: Annotated[list[str], typer.Argument(metavar="ID...", help="The enrollments to wake.")],
+    _json: JSON = False,
+) -> None:
+    """Wake enrollments, so that they connect."""
+    operator = operator_of(context)
+    terminal = operator.terminal
+    status: dict[str, dict[str, Any]] = {}
+    with terminal.progress("Waking …"):
+        for start in range(0, len(enrollment_ids), _PUSHES_AT_ONCE):
+            path = "/v1/push/" + ",".join(map(path_part, enrollment_ids[start : start + _PUSHES_AT_ONCE]))
+            answer = operator.api.request("GET", path, accept=_PUSHED)
+            if "status" not in answer:
+                raise RefusedError(answer["error"], code=answer.get("code"))
+            status |= answer["status"]
+    terminal.answer(
+        {"status": status},
+        lambda: terminal.table(
+            ("ID", "APNS ID", "ERROR"),
+            [(id_, outcome.get("push_result"), outcome.get("push_error")) for id_, outcome in status.items()],
+            empty="Nobody was woken.",
+        ),
+    )
+    if any("push_error" in outcome for outcome in status.values()):
+        raise typer.Exit(1)
+
+
+def _state(entry: dict[str, Any]) -> str:
+    if entry["blocked"]:
+        return "blocked"
+    if entry["state"] == "enrolled" and not entry["enabled"]:
+        return "ended with its device"
+    return str(entry["state"]).replace("_", " ")
+
+
+def _bracketed(text: str | None) -> str | None:
+    return f"({text})" if text else None

@@ -1,0 +1,106 @@
+"""``picomdm doctor``: whether this deployment can do its work, and if not, what helps."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+import typer
+
+from picomdm.context import JSON, Operator, operator_of
+from picomdm.errors import CommandLineError
+from picomdm.queues import count_messages
+
+_RENEW_BEFORE: Final = timedelta(days=30)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one examination found. ``advice`` is there unless all is well."""
+
+    what: str
+    well: bool
+    found: str
+    advice: str | None = None
+
+
+def doctor(context: typer.Context, *, _json: JSON = False) -> None:
+    """Examine the deployment: reachable, certificates, webhooks, messages that were given up."""
+    operator = operator_of(context)
+    terminal = operator.terminal
+    findings = []
+    with terminal.progress("Examining …") as tell:
+        for what, examine in _EXAMINATIONS.items():
+            tell(f"Examining: {what} …")
+            try:
+                findings += list(examine(operator))
+            except CommandLineError as error:
+                findings.append(Finding(what, well=False, found=error.message, advice="See the message."))
+    well = all(finding.well for finding in findings)
+
+    def show() -> None:
+        for finding in findings:
+            mark = "[green]ok  [/green]" if finding.well else "[red]FIX [/red]"
+            terminal.say(f"{mark} [bold]{finding.what}[/bold]: {finding.found}")
+            if not finding.well and finding.advice:
+                terminal.say(f"     {finding.advice}")
+
+    terminal.answer({"well": well, "findings": [asdict(finding) for finding in findings]}, show)
+    if not well:
+        raise typer.Exit(1)
+
+
+def _examine_api(operator: Operator) -> Iterator[Finding]:
+    version = operator.api.get("/version")["version"]
+    yield Finding("admin API", well=True, found=f"release {version} at {operator.deployment.admin_url}")
+
+
+def _examine_push_certificates(operator: Operator) -> Iterator[Finding]:
+    known: list[dict[str, Any]] = list(operator.api.entries("/v2/push-certificates", "push_certificates"))
+    if not known:
+        yield Finding(
+            "push certificate",
+            well=False,
+            found="none, so no device can enroll",
+            advice="Upload one: picomdm push-cert upload CERTIFICATE KEY",
+        )
+    for certificate in known:
+        left = datetime.fromisoformat(certificate["not_after"]) - operator.terminal.now()
+        yield Finding(
+            "push certificate",
+            well=left > _RENEW_BEFORE,
+            found=f"{certificate['topic']}, ends {operator.terminal.ago(certificate['not_after'])}",
+            advice="Renew it (do not make a new one: its topic would be another) at identity.apple.com/pushcert, "
+            "with the Apple Account that made it.",
+        )
+
+
+def _examine_webhooks(operator: Operator) -> Iterator[Finding]:
+    for webhook in operator.api.entries("/v2/webhooks", "webhooks"):
+        failures = webhook["failures"]
+        yield Finding(
+            f"webhook {webhook['id']}",
+            well=not failures,
+            found=f"{failures} failures in a row at {webhook['url']}" if failures else f"delivers to {webhook['url']}",
+            advice="See what the receiver answers; what was given up meanwhile: picomdm redrive webhook",
+        )
+
+
+def _examine_queues(operator: Operator) -> Iterator[Finding]:
+    for queue in count_messages(operator):
+        yield Finding(
+            f"queue {queue['name']}",
+            well=not queue["given_up"],
+            found=f"{queue['given_up']} messages given up ({queue['what']})"
+            if queue["given_up"]
+            else "nothing given up",
+            advice=f"When the cause is mended: picomdm redrive {queue['name']}",
+        )
+
+
+_EXAMINATIONS: Final[dict[str, Callable[[Operator], Iterator[Finding]]]] = {
+    "admin API": _examine_api,
+    "push certificate": _examine_push_certificates,
+    "webhooks": _examine_webhooks,
+    "queues": _examine_queues,
+}

@@ -1,0 +1,88 @@
+"""The command line's beginning: global options, all commands, and the exit codes.
+
+0: done. 1: refused by the server, or not reachable. 2: wrong usage.
+"""
+
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version as version_of
+from typing import Annotated, Final
+
+import typer
+
+from picomdm import commands, devices, doctor, enrollment_links, push_certificates, queues, stack, webhooks
+from picomdm.context import JSON, Operator, operator_of
+from picomdm.deployment import DEFAULT_STACK, Deployment
+from picomdm.errors import CommandLineError
+
+app: Final = typer.Typer(
+    name="picomdm",
+    help="Operate a deployment of PicoMDM.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+app.add_typer(enrollment_links.app, name="enroll")
+app.add_typer(push_certificates.app, name="push-cert")
+app.add_typer(commands.app, name="command")
+app.add_typer(commands.app, name="commands", hidden=True)
+app.add_typer(devices.app, name="device")
+app.add_typer(webhooks.app, name="webhooks")
+app.add_typer(webhooks.app, name="webhook", hidden=True)
+app.command("devices")(devices.list_devices)
+app.command("results")(commands.results)
+app.command("push")(devices.push)
+app.command("queues")(queues.list_queues)
+app.command("redrive")(queues.redrive)
+app.command("doctor")(doctor.doctor)
+app.command("destroy")(stack.destroy)
+
+
+@app.callback()
+def begin(
+    context: typer.Context,
+    *,
+    stack_name: Annotated[
+        str, typer.Option("--stack", envvar="PICOMDM_STACK", help="The CloudFormation stack.")
+    ] = DEFAULT_STACK,
+    region: Annotated[str | None, typer.Option(help="The stack's region; else AWS_REGION or the profile's.")] = None,
+    profile: Annotated[str | None, typer.Option(help="A profile of ~/.aws/config; else AWS_PROFILE.")] = None,
+    admin_url: Annotated[
+        str | None,
+        typer.Option(
+            envvar="PICOMDM_ADMIN_URL", help="The admin API's URL, instead of looking it up in the stack's outputs."
+        ),
+    ] = None,
+) -> None:
+    """Operate a deployment of PicoMDM."""
+    context.ensure_object(Operator).deployment = Deployment(stack_name, admin_url, region, profile)
+
+
+@app.command()
+def version(context: typer.Context, *, _json: JSON = False) -> None:
+    """Show the release of this command line and of the deployment."""
+    operator = operator_of(context)
+    deployed = operator.api.get("/version")
+    here = version_of("picomdm")
+    operator.terminal.answer(
+        {"command_line": here, "deployment": deployed["version"]},
+        lambda: operator.terminal.facts({"command line": here, "deployment": deployed["version"]}),
+    )
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the command line and return its exit code."""
+    operator = Operator()
+    try:
+        typer.main.get_command(app).main(args=list(arguments), prog_name="picomdm", obj=operator)
+    except CommandLineError as error:
+        operator.terminal.failure(error)
+        return error.exit_code
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else 1
+    return 0
+
+
+def main() -> None:
+    """Run the command line of this process."""
+    sys.exit(run(sys.argv[1:]))

@@ -1,0 +1,221 @@
+"""``picomdm queues``, ``picomdm redrive``: messages that could not be worked off, and another try for them."""
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any, Final
+
+import typer
+from botocore.exceptions import ClientError
+
+from picomdm.context import JSON, Operator, operator_of
+from picomdm.deployment import refused_by_aws
+from picomdm.errors import RefusedError
+
+_BATCH: Final = 10
+_BATCH_BYTES: Final = 240_000
+_HELD_SECONDS: Final = 60
+"""For how long a message that is being moved is hidden from others."""
+
+
+_NOTHING_TO_DO: Final = ""
+
+
+@dataclass(frozen=True)
+class Moved:
+    """How many messages are tried again, were dropped because there is nothing to do about them, and stay."""
+
+    moved: int = 0
+    dropped: int = 0
+    left: int = 0
+
+    def __add__(self, other: "Moved") -> "Moved":
+        return Moved(self.moved + other.moved, self.dropped + other.dropped, self.left + other.left)
+
+
+@dataclass(frozen=True)
+class Queue:
+    """A dead-letter queue, and the queue that its messages go back to; names of the stack's outputs."""
+
+    dead_letters: str
+    back_to: str
+    what: str
+
+
+QUEUES: Final = {
+    "push": Queue("PushDeadLetterQueueUrl", "PushQueueUrl", "pushes"),
+    "webhook": Queue("WebhookDeadLetterQueueUrl", "WebhookQueueUrl", "deliveries to webhooks"),
+    "sweep": Queue("SweepDeadLetterQueueUrl", "SweepQueueUrl", "clearing of old queues"),
+    "events": Queue("EventFallbackDeadLetterQueueUrl", "EventFallbackQueueUrl", "events that the bus did not take"),
+    "targets": Queue("TargetDeadLetterQueueUrl", "WebhookQueueUrl", "events that the bus could not deliver"),
+}
+
+_WEBHOOK_RULE: Final = re.compile(r".*-webhook-([0-9a-z]+)")
+
+
+def list_queues(context: typer.Context, *, _json: JSON = False) -> None:
+    """Count the messages that wait, and those that were given up."""
+    operator = operator_of(context)
+    terminal = operator.terminal
+    with terminal.progress("Counting …"):
+        counts = count_messages(operator)
+    terminal.answer(
+        {"queues": counts},
+        lambda: terminal.table(
+            ("QUEUE", "WAITING", "GIVEN UP", "WHAT"),
+            [(entry["name"], entry["waiting"], entry["given_up"], entry["what"]) for entry in counts],
+            empty="No queues.",
+        ),
+    )
+
+
+def redrive(
+    context: typer.Context,
+    *,
+    name: Annotated[str, typer.Argument(metavar="QUEUE", help=f"One of: {', '.join(QUEUES)}.")],
+    _json: JSON = False,
+) -> None:
+    """Give the messages of a dead-letter queue another try.
+
+    Each is put back before it is deleted here: broken off, a message may be worked off twice, and none is lost.
+    """
+    operator = operator_of(context)
+    terminal = operator.terminal
+    if name not in QUEUES:
+        raise typer.BadParameter(f"{name!r} is no queue; there are: {', '.join(QUEUES)}.")
+    queue = QUEUES[name]
+    sqs = operator.deployment.client("sqs")
+    source, target = operator.deployment.output(queue.dead_letters), operator.deployment.output(queue.back_to)
+    rewrite = _as_webhook_message if name == "targets" else _as_it_is
+    total = Moved()
+    try:
+        # Not all that ever comes: what fails again at once would go round for ever.
+        most = _count(sqs, source)
+        with terminal.progress(f"Moving {most} messages …") as tell:
+            for batch in _receive(sqs, source, most):
+                total += _move(sqs, batch, source, target, rewrite)
+                tell(f"Moved {total.moved} of {most} messages …")
+    except ClientError as error:
+        raise refused_by_aws(error) from error
+
+    def show() -> None:
+        terminal.say(f"{total.moved} tried again.")
+        if total.dropped:
+            terminal.say(f"{total.dropped} dropped: schedules that failed, whose work the next ones did.")
+        if total.left:
+            terminal.say(f"[yellow]{total.left} left: SQS did not take them, or they are none of ours.[/yellow]")
+
+    terminal.answer({"queue": name, **asdict(total)}, show)
+    if total.left:
+        raise typer.Exit(1)
+
+
+def count_messages(operator: Operator) -> list[dict[str, Any]]:
+    """Return how many messages wait and how many were given up, for each queue."""
+    sqs = operator.deployment.client("sqs")
+    try:
+        return [
+            {
+                "name": name,
+                "what": queue.what,
+                "waiting": None if name == "targets" else _count(sqs, operator.deployment.output(queue.back_to)),
+                "given_up": _count(sqs, operator.deployment.output(queue.dead_letters)),
+            }
+            for name, queue in QUEUES.items()
+        ]
+    except ClientError as error:
+        raise refused_by_aws(error) from error
+
+
+def _count(sqs: Any, url: str) -> int:  # noqa: ANN401 - a client of botocore
+    name = "ApproximateNumberOfMessages"
+    return int(sqs.get_queue_attributes(QueueUrl=url, AttributeNames=[name])["Attributes"][name])
+
+
+def _receive(sqs: Any, url: str, most: int) -> Iterator[list[dict[str, Any]]]:  # noqa: ANN401 - a client of botocore
+    received = 0
+    while received < most:
+        answer = sqs.receive_message(
+            QueueUrl=url,
+            MaxNumberOfMessages=min(_BATCH, most - received),
+            VisibilityTimeout=_HELD_SECONDS,
+            # A long poll asks all of the queue's servers: an empty answer then means that it is empty.
+            WaitTimeSeconds=2,
+            MessageAttributeNames=["All"],
+        )
+        messages: list[dict[str, Any]] = answer.get("Messages", [])
+        if not messages:
+            return
+        received += len(messages)
+        yield messages
+
+
+def _move(
+    sqs: Any,  # noqa: ANN401 - a client of botocore
+    batch: list[dict[str, Any]],
+    source: str,
+    target: str,
+    rewrite: Callable[[dict[str, Any]], str | None],
+) -> Moved:
+    """Send a batch to ``target``, then delete from ``source`` what was taken and what there is nothing to do about."""
+    bodies = [(message, rewrite(message)) for message in batch]
+    taken = []
+    for group in _of_one_call([(message, body) for message, body in bodies if body]):
+        answer = sqs.send_message_batch(
+            QueueUrl=target,
+            Entries=[{"Id": str(index), "MessageBody": body} for index, (_, body) in enumerate(group)],
+        )
+        taken += [group[int(entry["Id"])][0] for entry in answer.get("Successful", ())]
+    spent = [message for message, body in bodies if body == _NOTHING_TO_DO]
+    if gone := taken + spent:
+        answer = sqs.delete_message_batch(
+            QueueUrl=source,
+            Entries=[
+                {"Id": str(index), "ReceiptHandle": message["ReceiptHandle"]} for index, message in enumerate(gone)
+            ],
+        )
+        if answer.get("Failed"):
+            raise RefusedError("SQS does not delete messages that were moved: they are worked off twice.")
+    return Moved(len(taken), len(spent), len(batch) - len(gone))
+
+
+def _of_one_call(messages: list[tuple[dict[str, Any], str]]) -> Iterator[list[tuple[dict[str, Any], str]]]:
+    """Group messages such that each group fits into one call of SQS."""
+    group: list[tuple[dict[str, Any], str]] = []
+    size = 0
+    for message, body in messages:
+        length = len(body.encode())
+        if group and size + length > _BATCH_BYTES:
+            yield group
+            group, size = [], 0
+        group.append((message, body))
+        size += length
+    if group:
+        yield group
+
+
+def _as_it_is(message: dict[str, Any]) -> str | None:
+    return str(message["Body"])
+
+
+def _as_webhook_message(message: dict[str, Any]) -> str | None:
+    """Return what the rule of a subscription would have put into the webhook queue, or None for what is unknown.
+
+    EventBridge keeps the event as it was before the rule's transformer. About a schedule that failed there is nothing
+    to do: the next one did its work.
+    """
+    rule = message.get("MessageAttributes", {}).get("RULE_ARN", {}).get("StringValue", "")
+    try:
+        event = json.loads(message["Body"])
+    except ValueError:
+        return None
+    if not isinstance(event, dict):
+        return None
+    if event.get("detail-type") == "Scheduled Event" or "requestPayload" in event:
+        return _NOTHING_TO_DO
+    if (subscription := _WEBHOOK_RULE.fullmatch(rule)) is None:
+        return None
+    if "subscription" in event:
+        return str(message["Body"])
+    return json.dumps({"subscription": subscription[1], "event": event["detail"]}) if "detail" in event else None

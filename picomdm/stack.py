@@ -1,0 +1,160 @@
+"""``picomdm destroy``: the end of a deployment."""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any, Final
+
+import typer
+from botocore.exceptions import ClientError
+
+from picomdm.context import JSON, Operator, operator_of
+from picomdm.deployment import refused_by_aws
+from picomdm.errors import RefusedError, SetupError
+
+_POLL_SECONDS: Final = 2.0
+_DELETED: Final = "DELETE_COMPLETE"
+_FAILED: Final = "DELETE_FAILED"
+
+
+def destroy(
+    context: typer.Context,
+    *,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    with_secret: Annotated[
+        bool,
+        typer.Option("--with-secret", help="Delete the master keys too: then no backup can ever be read again."),
+    ] = False,
+    _json: JSON = False,
+) -> None:
+    """Delete a deployment with all that it knows. Devices stay enrolled, with a server that is gone."""
+    operator = operator_of(context)
+    terminal = operator.terminal
+    deployment = operator.deployment
+    bus, bucket = deployment.output("EventBusName"), deployment.output("PayloadBucketName")
+    stack_id, secret = deployment.description["StackId"], deployment.output("SecretArn")
+    try:
+        _refuse_protected(operator)
+        if not yes:
+            _ask(operator)
+        with terminal.progress(f"Deleting {deployment.stack} …") as tell:
+            rules = _delete_webhook_rules(deployment.client("events"), bus, f"{deployment.stack}-webhook-", tell)
+            objects = _empty_bucket(deployment.client("s3"), bucket, tell)
+            _delete_stack(deployment.client("cloudformation"), stack_id, tell)
+            if with_secret:
+                deployment.client("secretsmanager").delete_secret(SecretId=secret, ForceDeleteWithoutRecovery=True)
+    except ClientError as error:
+        raise refused_by_aws(error) from error
+
+    def show() -> None:
+        terminal.say(f"{deployment.stack} is gone, with {rules} rules of webhooks and {objects} objects.")
+        if not with_secret:
+            terminal.note(f"[dim]Kept, for backups are sealed under its keys: the secret {secret}[/dim]")
+
+    document = {"stack": deployment.stack, "rules": rules, "objects": objects, "secret_kept": not with_secret}
+    terminal.answer(document, show)
+
+
+def _refuse_protected(operator: Operator) -> None:
+    """Refuse before anything is deleted: half a deployment serves nobody."""
+    deployment = operator.deployment
+    if deployment.description.get("EnableTerminationProtection"):
+        raise RefusedError(
+            f"The stack {deployment.stack} is protected from deletion; first: aws cloudformation "
+            f"update-termination-protection --no-enable-termination-protection --stack-name {deployment.stack}",
+            code="stack_protected",
+        )
+    dynamodb = deployment.client("dynamodb")
+    for output in ("EnrollmentTableName", "ResourceTableName"):
+        table = deployment.output(output)
+        if dynamodb.describe_table(TableName=table)["Table"].get("DeletionProtectionEnabled"):
+            raise RefusedError(
+                f"The table {table} is protected from deletion; first: aws dynamodb update-table "
+                f"--no-deletion-protection-enabled --table-name {table}",
+                code="table_protected",
+            )
+
+
+def _ask(operator: Operator) -> None:
+    deployment, terminal = operator.deployment, operator.terminal
+    terminal.note(
+        f"This deletes the stack [bold]{deployment.stack}[/bold] in {deployment.region}: all enrollments, commands, "
+        "results and certificates. Devices that are enrolled cannot be reached any more."
+    )
+    try:
+        typed = typer.prompt("Type the stack's name to go on", err=True)
+    except typer.Abort:
+        raise SetupError("Nobody answers; say --yes.", code="not_confirmed") from None
+    if typed != deployment.stack:
+        raise SetupError("That is not its name; nothing was deleted.", code="not_confirmed")
+
+
+def _delete_webhook_rules(
+    events: Any,  # noqa: ANN401 - a client of botocore
+    bus: str,
+    prefix: str,
+    tell: Callable[[str], None],
+) -> int:
+    """Delete the rules that were made while the deployment ran: CloudFormation cannot delete a bus that has any."""
+    names = [
+        rule["Name"]
+        for page in _pages(events.list_rules, EventBusName=bus, NamePrefix=prefix)
+        for rule in page["Rules"]
+        # The template's own is CloudFormation's to delete.
+        if rule["Name"] != f"{prefix}default"
+    ]
+    for name in names:
+        tell(f"Deleting the rule {name} …")
+        targets = [
+            target["Id"]
+            for page in _pages(events.list_targets_by_rule, EventBusName=bus, Rule=name)
+            for target in page["Targets"]
+        ]
+        if targets:
+            events.remove_targets(EventBusName=bus, Rule=name, Ids=targets)
+        events.delete_rule(EventBusName=bus, Name=name)
+    return len(names)
+
+
+def _pages(call: Callable[..., dict[str, Any]], **arguments: str) -> Iterator[dict[str, Any]]:
+    while True:
+        page = call(**arguments)
+        yield page
+        if not page.get("NextToken"):
+            return
+        arguments["NextToken"] = page["NextToken"]
+
+
+def _empty_bucket(s3: Any, bucket: str, tell: Callable[[str], None]) -> int:  # noqa: ANN401 - a client of botocore
+    """Delete all objects with all their versions: CloudFormation deletes no bucket that holds anything."""
+    deleted = 0
+    for page in s3.get_paginator("list_object_versions").paginate(Bucket=bucket):
+        found = [
+            {"Key": entry["Key"], "VersionId": entry["VersionId"]}
+            for entry in page.get("Versions", []) + page.get("DeleteMarkers", [])
+        ]
+        if not found:
+            continue
+        answer = s3.delete_objects(Bucket=bucket, Delete={"Objects": found, "Quiet": True})
+        if errors := answer.get("Errors"):
+            raise RefusedError(f"S3 does not delete {len(errors)} objects: {errors[0].get('Message')}")
+        deleted += len(found)
+        tell(f"Deleted {deleted} objects …")
+    return deleted
+
+
+def _delete_stack(cloudformation: Any, stack_id: str, tell: Callable[[str], None]) -> None:  # noqa: ANN401 - a client
+    cloudformation.delete_stack(StackName=stack_id)
+    while True:
+        # By its id, a stack is found when it is gone too.
+        stack = cloudformation.describe_stacks(StackName=stack_id)["Stacks"][0]
+        if stack["StackStatus"] == _DELETED:
+            return
+        if stack["StackStatus"] == _FAILED:
+            raise RefusedError(
+                f"CloudFormation could not delete the stack: {stack.get('StackStatusReason', 'see its events')}",
+                code="delete_failed",
+            )
+        resources = cloudformation.describe_stack_resources(StackName=stack_id)["StackResources"]
+        gone = sum(resource["ResourceStatus"] == _DELETED for resource in resources)
+        tell(f"Deleting the stack: {gone} of {len(resources)} resources …")
+        time.sleep(_POLL_SECONDS)

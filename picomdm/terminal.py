@@ -1,0 +1,113 @@
+"""What a command says: answers on stdout, as tables or as JSON; everything else on stderr."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from picomdm.errors import CommandLineError
+
+_PIPE_COLUMNS: Final = 1_000
+_NOTHING: Final = "[dim]-[/dim]"
+_UNITS: Final = (("day", 86_400), ("hour", 3_600), ("minute", 60))
+
+Cell = str | int | bool | None
+
+
+class Terminal:
+    """Speaks to a person, or with ``as_json`` to a program."""
+
+    def __init__(self, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        self.as_json = False
+        self.now = now
+        self._out = Console(highlight=False, soft_wrap=True)
+        self._err = Console(highlight=False, soft_wrap=True, stderr=True)
+        if not self._out.is_terminal:
+            # Nobody reads it at 80 columns: it goes to a file or through a pipe.
+            self._out.width = _PIPE_COLUMNS
+
+    def answer(self, document: Mapping[str, Any], show: Callable[[], None]) -> None:
+        """Say the answer: ``document`` to a program, whatever ``show`` says to a person."""
+        if self.as_json:
+            sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+        else:
+            show()
+
+    def say(self, text: str) -> None:
+        """Say something, in rich's markup, as (a part of) the answer."""
+        self._out.print(text)
+
+    def plain(self, text: str) -> None:
+        """Say something as it is: a URL that is copied, a document."""
+        self._out.out(text, highlight=False)
+
+    def note(self, text: str) -> None:
+        """Say something beside the answer, in rich's markup; programs do not hear it."""
+        if not self.as_json:
+            self._err.print(text)
+
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[Cell]], *, empty: str) -> None:
+        """Say a table, or ``empty`` when there is nothing in it."""
+        if not rows:
+            self.say(f"[dim]{empty}[/dim]")
+            return
+        table = Table(box=None, header_style="bold", pad_edge=False)
+        for column in columns:
+            # An id that is cut in two can be neither read nor copied.
+            table.add_column(column, no_wrap=True, overflow="ignore")
+        for row in rows:
+            table.add_row(*(_cell(value) for value in row))
+        self._out.print(table, crop=False, overflow="ignore")
+
+    def facts(self, facts: Mapping[str, Cell]) -> None:
+        """Say names and values, one a line; what is unknown is left away."""
+        table = Table.grid(padding=(0, 2))
+        for name, value in facts.items():
+            if value is not None:
+                table.add_row(f"[bold]{escape(name)}[/bold]", _cell(value))
+        self._out.print(table)
+
+    @contextmanager
+    def progress(self, text: str) -> Iterator[Callable[[str], None]]:
+        """Show that something is under way; the function that is given changes the text."""
+        if self.as_json or not self._err.is_terminal:
+            yield lambda _: None
+            return
+        with self._err.status(escape(text)) as status:
+            yield lambda changed: status.update(escape(changed))
+
+    def failure(self, error: CommandLineError) -> None:
+        """Say what went wrong, on stderr."""
+        if self.as_json:
+            told = {"error": error.message, "code": error.code, "field": error.field}
+            sys.stderr.write(json.dumps({name: value for name, value in told.items() if value}) + "\n")
+            return
+        place = f", field {error.field}" if error.field else ""
+        self._err.print(
+            f"[bold red]error:[/bold red] {escape(error.message)} [dim]({escape(error.code + place)})[/dim]"
+        )
+
+    def ago(self, instant: str | None) -> str | None:
+        """Return how long ago, or in how long, an instant (RFC 3339) is."""
+        if instant is None:
+            return None
+        seconds = int((self.now() - datetime.fromisoformat(instant)).total_seconds())
+        for unit, length in _UNITS:
+            if (count := abs(seconds) // length) >= 1:
+                text = f"{count} {unit}{'s' if count > 1 else ''}"
+                return f"{text} ago" if seconds > 0 else f"in {text}"
+        return "just now" if seconds >= 0 else "in less than a minute"
+
+
+def _cell(value: Cell) -> str:
+    if value is None or value == "":
+        return _NOTHING
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return escape(str(value))
