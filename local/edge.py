@@ -25,7 +25,7 @@ MAX_BODY_BYTES: Final = 10 * 1024 * 1024
 class DeviceEdge:
     """An HTTPS server at :attr:`url` in front of the device API that :meth:`lead_to` says.
 
-    Its certificate is of the local authority in ``tls_directory``, whose root :attr:`trust_anchor` devices have to trust.
+    Its certificate is of the local authority in ``tls_directory``; devices have to trust its root :attr:`trust_anchor`.
     """
 
     def __init__(self, tls_directory: Path, *, port: int = 0) -> None:

@@ -1,4 +1,4 @@
-"""The whole stack on this machine: ``template.yaml``, built and deployed as to AWS, with Apple's push service beside it.
+"""The whole stack on this machine: ``template.yaml``, built and deployed as to AWS, and Apple's push service beside it.
 
 What a :class:`Stack` consists of is started and stopped here. Whoever starts one brings the devices, the administrator
 and the customer.
@@ -13,13 +13,13 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Final, Self
 from urllib.parse import urlsplit
 
 from local.administrator import Keys
 from local.apns.process import ApnsSimulator
 from local.edge import DeviceEdge
-from local.emulator import ACCOUNT, REGION, VIRTUAL_ENVIRONMENT, Emulator
+from local.emulator import REGION, VIRTUAL_ENVIRONMENT, Emulator
 from tools.build import BUILD, TOOLS, Target, build, exclusive, sam_environment
 
 STACK_NAME: Final = "picomdm"
@@ -72,8 +72,8 @@ class Stack:
     ) -> Self:
         """Start everything and deploy; ``report`` is told each step, in a few words.
 
-        With ``keep_state`` a later start in the same ``directory`` finds all of it again, at the same addresses: enrolled
-        devices know theirs. ``parameters`` are of the template.
+        With ``keep_state`` a later start in the same ``directory`` finds all of it again, at the same addresses, for
+        enrolled devices know theirs. ``parameters`` are the template's.
 
         Raises what its parts raise: ``OSError`` for a port that is taken, ``EmulatorError``, ``ApnsSimulatorError``,
         ``BuildError``, :class:`DeployError`.
@@ -151,7 +151,7 @@ def deploy(
         _sam_deploy(emulator, _with_parameters_noted(template, values), values, directory)
     described = emulator.cloudformation.describe_stacks(StackName=STACK_NAME)["Stacks"][0]
     outputs = {output["OutputKey"]: output["OutputValue"] for output in described["Outputs"]}
-    _do_what_the_emulator_does_not(emulator, outputs, values)
+    _do_what_the_emulator_does_not(emulator, outputs)
     return outputs
 
 
@@ -198,9 +198,7 @@ def _with_parameters_noted(template: Path, parameters: Mapping[str, str]) -> Pat
     return noted
 
 
-def _do_what_the_emulator_does_not(
-    emulator: Emulator, outputs: Mapping[str, str], parameters: Mapping[str, str]
-) -> None:
+def _do_what_the_emulator_does_not(emulator: Emulator, outputs: Mapping[str, str]) -> None:
     for table in (outputs["EnrollmentTableName"], outputs["ResourceTableName"]):
         described = emulator.dynamodb.describe_time_to_live(TableName=table)["TimeToLiveDescription"]
         if described.get("TimeToLiveStatus") != "ENABLED":
@@ -209,10 +207,9 @@ def _do_what_the_emulator_does_not(
             )
     # A parameter's number stays text there, which its poller of queues cannot compare.
     for source in emulator.lambda_.list_event_source_mappings()["EventSourceMappings"]:
-        scaling: Mapping[str, Any] = source.get("ScalingConfig", {})
-        if isinstance(maximum := scaling.get("MaximumConcurrency"), str):
+        if scaling := source.get("ScalingConfig"):
             emulator.lambda_.update_event_source_mapping(
-                UUID=source["UUID"], ScalingConfig={"MaximumConcurrency": int(maximum)}
+                UUID=source["UUID"], ScalingConfig={"MaximumConcurrency": int(scaling["MaximumConcurrency"])}
             )
 
 

@@ -55,7 +55,7 @@ def newest_runtime() -> str:
     allowed = re.search(r"^  PythonRuntime:\n(?:    .*\n)*?    AllowedValues: \[(.*)\]$", template, re.MULTILINE)
     if allowed is None:
         raise BuildError("template.yaml does not list the values of its parameter PythonRuntime.")
-    runtimes = sorted(allowed[1].split(", "), key=_version, reverse=True)
+    runtimes = sorted(str(allowed[1]).split(", "), key=_version, reverse=True)
     for runtime in runtimes:
         if _interpreter(runtime):
             return runtime
@@ -74,7 +74,7 @@ def build(target: Target) -> Path:
         return template
     _STAMP.unlink(missing_ok=True)
     overrides = [f"{name}={value}" for name, value in target.parameters.items()]
-    arguments = [TOOLS / "sam", "build", "--cached", "--parallel", "--parameter-overrides", *overrides]
+    arguments = [str(TOOLS / "sam"), "build", "--cached", "--parallel", "--parameter-overrides", *overrides]
     run = subprocess.run(
         arguments, cwd=REPOSITORY, env=sam_environment(), stdin=subprocess.DEVNULL, capture_output=True, check=False
     )
