@@ -23,6 +23,7 @@ from local.apns.behaviour import Behaviour
 from local.apns.devices import Devices
 from local.apns.portal import Portal, topic_of
 from local.apns.rules import Answer, Request, judge
+from local.apns.tls import TlsServerProtocol
 
 _KEEP: Final = 20_000
 _LINGER_SECONDS: Final = 0.2
@@ -46,10 +47,9 @@ class Service:
 
     async def start(self, *, port: int) -> int:
         """Listen on 127.0.0.1; return the port."""
+        context = _tls(self.portal)
         loop = asyncio.get_running_loop()
-        server = await loop.create_server(
-            lambda: Connection(self), "127.0.0.1", port, ssl=_tls(self.portal), backlog=1024
-        )
+        server = await loop.create_server(lambda: Connection(self, context), "127.0.0.1", port, backlog=1024)
         return cast("int", server.sockets[0].getsockname()[1])
 
     def revoke(self, topic: str) -> None:
@@ -105,12 +105,12 @@ class Service:
         self.violations.append({"violation": what, **where})
 
 
-class Connection(asyncio.Protocol):
+class Connection(TlsServerProtocol):
     """One provider's connection."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, context: ssl.SSLContext) -> None:
+        super().__init__(context)
         self._service = service
-        self._transport: asyncio.Transport
         self._h2 = h2.connection.H2Connection(
             h2.config.H2Configuration(client_side=False, header_encoding=None, validate_outbound_headers=False)
         )
@@ -126,15 +126,13 @@ class Connection(asyncio.Protocol):
         self._frozen = False
         self._idle: asyncio.TimerHandle | None = None
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+    def established(self) -> None:
         """Greet; a client that did not negotiate HTTP/2 is cut off."""
-        self._transport = cast("asyncio.Transport", transport)
-        tls: ssl.SSLObject = transport.get_extra_info("ssl_object")
-        if tls.selected_alpn_protocol() != "h2":
+        if self.tls.selected_alpn_protocol() != "h2":
             self._service.violation("a client did not negotiate h2")
-            self._transport.abort()
+            self.abort()
             return
-        if der := tls.getpeercert(binary_form=True):
+        if der := self.tls.getpeercert(binary_form=True):
             self._certificate = x509.load_der_x509_certificate(der)
             self._topic = topic_of(self._certificate)
         self._service.connections_made += 1
@@ -155,13 +153,13 @@ class Connection(asyncio.Protocol):
             self.go_away("TooManyConnections", code=h2.errors.ErrorCodes.ENHANCE_YOUR_CALM)
         self._restart_idle_timer()
 
-    def connection_lost(self, _exc: Exception | None) -> None:
+    def ended(self) -> None:
         """Forget the connection."""
         self._service.connections.discard(self)
         if self._idle:
             self._idle.cancel()
 
-    def data_received(self, data: bytes) -> None:
+    def received(self, data: bytes) -> None:
         """Take what the client sent."""
         if self._frozen:
             return
@@ -171,7 +169,7 @@ class Connection(asyncio.Protocol):
         except h2.exceptions.ProtocolError as error:
             self._service.violation(f"{type(error).__name__}: {error}", connection=self._number)
             self._flush()
-            self._transport.close()
+            self.close()
         else:
             self._flush()
 
@@ -187,7 +185,7 @@ class Connection(asyncio.Protocol):
         elif isinstance(event, h2.events.StreamReset):
             self._owed.discard(event.stream_id)
         elif isinstance(event, h2.events.ConnectionTerminated):
-            self._transport.close()
+            self.close()
 
     def _begin(self, event: h2.events.RequestReceived) -> None:
         stream_id = event.stream_id
@@ -235,7 +233,7 @@ class Connection(asyncio.Protocol):
             self.go_away("Shutdown")
 
     def _answer_late(self, stream_id: int, request: Request) -> None:
-        if stream_id in self._owed and not self._transport.is_closing():
+        if stream_id in self._owed and not self.is_closing:
             self._answer(stream_id, request)
             self._flush()
 
@@ -259,24 +257,24 @@ class Connection(asyncio.Protocol):
         frame = GoAwayFrame(0, self._last_stream, int(code), json.dumps({"reason": reason}).encode())
         # Not h2's own: it would refuse to send the answers that are owed.
         self._flush()
-        self._transport.write(frame.serialize())
+        self.write(frame.serialize())
         self._close_when_done()
 
     def cut(self) -> None:
         """End the TCP connection without a word."""
         self._owed.clear()
-        self._transport.abort()
+        self.abort()
 
     def freeze(self) -> None:
         """Neither read nor answer any more, as a connection that a middlebox forgot."""
         self._frozen = True
-        self._transport.pause_reading()
+        self.pause()
 
     def _close_when_done(self) -> None:
         if self._last_stream is not None and not any(stream_id <= self._last_stream for stream_id in self._owed):
             self._flush()
             # What the client still sends is read for a while: unread, it would make TCP throw the answers away.
-            asyncio.get_running_loop().call_later(_LINGER_SECONDS, self._transport.close)
+            asyncio.get_running_loop().call_later(_LINGER_SECONDS, self.close)
 
     def _stream_limit(self) -> int:
         behaviour = self._service.behaviour
@@ -291,7 +289,7 @@ class Connection(asyncio.Protocol):
 
     def _flush(self) -> None:
         if data := self._h2.data_to_send():
-            self._transport.write(data)
+            self.write(data)
 
 
 def _tls(portal: Portal) -> ssl.SSLContext:

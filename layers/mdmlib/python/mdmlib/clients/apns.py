@@ -41,7 +41,7 @@ _PING_TIMEOUT_SECONDS: Final = 2.0
 # So many requests are written before the answers are looked at: APNs begins to work while the rest is prepared.
 _AT_ONCE: Final = 32
 
-# A notification that is not taken so many times waits for a better hour.
+# So many connections that give no answer, and so many refusals of one notification, are enough for one call.
 _TRIES: Final = 3
 
 _TOKEN_REASONS: Final = frozenset(
@@ -202,9 +202,11 @@ class ApnsClient:
                 if isinstance(result, Response):
                     answers += 1
                     delivery.outcomes[index] = _outcome(result)
-                # A kept connection that ends without a single answer had ended before.
-                elif isinstance(result, NotTaken) or (connection.lost and not fresh and not answers):
-                    delivery.take_back(index)
+                elif isinstance(result, NotTaken):
+                    delivery.take_back(index, refused=result.refused)
+                elif connection.lost and not fresh and not answers:
+                    # A kept connection that ends without a single answer had ended before.
+                    delivery.take_back(index, refused=False)
                 else:
                     delivery.outcomes[index] = Outcome(Verdict.PASSING, result.reason)
             if connection.lost:
@@ -251,12 +253,12 @@ class _Delivery:
         self.waiting = deque(range(len(notifications)))
         self.in_flight: dict[int, int] = {}
         self.payload_bytes = max((len(_payload(notification)) for notification in notifications), default=1)
-        self._tries = [0] * len(notifications)
+        self._refusals = [0] * len(notifications)
 
-    def take_back(self, index: int) -> None:
-        """Let a notification that was not taken wait again, unless that happened too often."""
-        self._tries[index] += 1
-        if self._tries[index] < _TRIES:
+    def take_back(self, index: int, *, refused: bool) -> None:
+        """Let a notification that was not taken wait again, unless it was refused too often."""
+        self._refusals[index] += refused
+        if self._refusals[index] < _TRIES:
             self.waiting.append(index)
         else:
             self.outcomes[index] = Outcome(Verdict.PASSING, "APNs did not take it")

@@ -58,7 +58,12 @@ class Response:
 
 @dataclass(frozen=True, slots=True)
 class NotTaken:
-    """APNs says that it did not look at the request: it may be sent again at once."""
+    """APNs says that it did not look at the request: it may be sent again at once.
+
+    ``refused``: it refused this very stream, while the connection goes on.
+    """
+
+    refused: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +74,8 @@ class Unknown:
 
 
 Result = Response | NotTaken | Unknown
+
+_REFUSED: Final = NotTaken(refused=True)
 
 
 @dataclass(slots=True)
@@ -260,6 +267,11 @@ class ApnsConnection:
                 sent = self._socket.send(self._out)
             except (ssl.SSLWantWriteError, ssl.SSLWantReadError):
                 return
+            except OSError:
+                self._out.clear()
+                # What was said before the other end closed still lies here: answers, a goodbye, an alert.
+                self._read()
+                raise
             del self._out[:sent]
 
     def _read(self) -> bool:
@@ -309,7 +321,7 @@ class ApnsConnection:
         self.going_away = True
         last_stream_id = int.from_bytes(frame[:4]) & 0x7FFFFFFF
         for stream_id in [stream_id for stream_id in self._streams if stream_id > last_stream_id]:
-            self._settle(stream_id, NotTaken())
+            self._settle(stream_id, NotTaken(refused=False))
 
     def _handle(self, event: Event) -> None:
         if isinstance(event, ResponseReceived):
@@ -326,7 +338,7 @@ class ApnsConnection:
                 stream.body += event.data
         elif isinstance(event, StreamReset):
             refused = event.error_code == ErrorCodes.REFUSED_STREAM
-            self._settle(event.stream_id, NotTaken() if refused else Unknown(f"stream reset ({event.error_code})"))
+            self._settle(event.stream_id, _REFUSED if refused else Unknown(f"stream reset ({event.error_code})"))
         elif isinstance(event, RemoteSettingsChanged):
             self._greeted = True
         elif isinstance(event, PingAckReceived):
