@@ -119,6 +119,9 @@ def results(
         str | None, typer.Argument(help="One command: its whole report is shown, which may hold secrets.")
     ] = None,
     limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest.")] = 100,
+    payloads: Annotated[
+        bool, typer.Option("--payloads", help="With --json: the whole reports too, which may hold secrets.")
+    ] = False,
     _json: JSON = False,
 ) -> None:
     """List what a device reported, or show its report on one command."""
@@ -134,7 +137,7 @@ def results(
             )
         terminal.answer(result | {"report": _readable(result)}, lambda: _show_result(terminal, result))
         return
-    found = _newest(operator.api.entries(path, "results", payloads="false"), limit)
+    found = _newest(operator.api.entries(path, "results", payloads="true" if payloads else "false"), limit)
     terminal.answer(
         {"results": found},
         lambda: terminal.table(

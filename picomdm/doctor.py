@@ -6,20 +6,25 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 import typer
+from rich.markup import escape
 
 from picomdm.context import JSON, Operator, operator_of
-from picomdm.errors import CommandLineError
+from picomdm.errors import CommandLineError, RefusedError
 from picomdm.queues import count_messages
+
+_MARKS: Final = {True: "[green]ok [/green]", False: "[red]FIX[/red]", None: "[yellow]?  [/yellow]"}
+_DENIED: Final = frozenset({"AccessDenied", "AccessDeniedException"})
+"""How AWS says that whoever asks may not look; to use the admin API, nobody needs to see the queues."""
 
 _RENEW_BEFORE: Final = timedelta(days=30)
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What one examination found. ``advice`` is there unless all is well."""
+    """What one examination found; ``well`` is None when it could not look. ``advice`` is for what is not well."""
 
     what: str
-    well: bool
+    well: bool | None
     found: str
     advice: str | None = None
 
@@ -34,15 +39,17 @@ def doctor(context: typer.Context, *, _json: JSON = False) -> None:
             tell(f"Examining: {what} …")
             try:
                 findings += list(examine(operator))
+            except RefusedError as error:
+                well = None if error.code in _DENIED else False
+                findings.append(Finding(what, well=well, found=error.message))
             except CommandLineError as error:
-                findings.append(Finding(what, well=False, found=error.message, advice="See the message."))
-    well = all(finding.well for finding in findings)
+                findings.append(Finding(what, well=False, found=error.message))
+    well = all(finding.well is not False for finding in findings)
 
     def show() -> None:
         for finding in findings:
-            mark = "[green]ok  [/green]" if finding.well else "[red]FIX [/red]"
-            terminal.say(f"{mark} [bold]{finding.what}[/bold]: {finding.found}")
-            if not finding.well and finding.advice:
+            terminal.say(f"{_MARKS[finding.well]} [bold]{finding.what}[/bold]: {escape(finding.found)}")
+            if finding.well is False and finding.advice:
                 terminal.say(f"     {finding.advice}")
 
     terminal.answer({"well": well, "findings": [asdict(finding) for finding in findings]}, show)

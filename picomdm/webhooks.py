@@ -23,16 +23,24 @@ def create(
         list[str] | None,
         typer.Option("--topic", help="Only events of this topic, such as mdm.Connect or dep.*; may be repeated."),
     ] = None,
-    hmac_key_file: Annotated[
+    hmac_key: Annotated[
         str | None,
-        typer.Option(help="File with the key that deliveries are signed with (X-Hmac-Signature); - is stdin."),
+        typer.Option(
+            envvar="PICOMDM_HMAC_KEY",
+            show_envvar=True,
+            help="The key that deliveries are signed with (X-Hmac-Signature). Others on this machine see it here: "
+            "better use --hmac-key-file.",
+        ),
+    ] = None,
+    hmac_key_file: Annotated[
+        str | None, typer.Option(help="A file with the key, without its line end; - is stdin.")
     ] = None,
     _json: JSON = False,
 ) -> None:
     """Post events to a URL. The same URL and topics again replaces the key."""
     operator = operator_of(context)
     terminal = operator.terminal
-    key = _read_key(hmac_key_file) if hmac_key_file else None
+    key = _read_key(hmac_key_file) if hmac_key_file else hmac_key or None
     with terminal.progress("Subscribing …"):
         made = operator.api.request(
             "POST", _PATH, document={"url": url, "topics": topics or None, "hmac_key": key}, repeatable=True
