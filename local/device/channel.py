@@ -39,7 +39,6 @@ class Channel:
         push_magic: str,
         execute: Callable[[Command], Answer],
         note: Callable[[ProtocolViolation], None],
-        settled: frozenset[str] = frozenset(),
     ) -> None:
         self.ids = dict(ids)
         self.push_token = push_token
@@ -49,14 +48,10 @@ class Channel:
         self._enrollment = enrollment
         self._execute = execute
         self._note = note
-        self._settled = set(settled)
+        self._settled: set[str] = set()
+        """Commands whose final report was answered: none may come again."""
         self.lock = threading.RLock()
         """Held while it is connected."""
-
-    @property
-    def settled(self) -> frozenset[str]:
-        """The UUIDs of commands whose final report was answered: none may come again."""
-        return frozenset(self._settled)
 
     def connect(self) -> list[Handled]:
         """Report Idle, carry out what comes, and go on until nothing does; return what was done.

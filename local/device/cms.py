@@ -275,19 +275,19 @@ def _signer_info(
     certificate = asn1_x509.Certificate.load(identity.certificate_der)
     if isinstance(identity.key, rsa.RSAPrivateKey):
         signature = identity.key.sign(to_sign, padding.PKCS1v15(), _HASHES[digest])
-        algorithm: dict[str, object] = {"algorithm": "rsassa_pkcs1v15"}
-        if null_parameters:
-            algorithm["parameters"] = core.Null()
+        algorithm = _algorithm("1.2.840.113549.1.1.1", null_parameters=null_parameters)
     else:
         signature = identity.key.sign(to_sign, ec.ECDSA(_HASHES[digest]))
-        algorithm = {"algorithm": f"{digest}_ecdsa"}
+        # RFC 5758, section 3.2: never a parameter.
+        name = algos.SignedDigestAlgorithmId(f"{digest}_ecdsa").dotted
+        algorithm = _algorithm(name, null_parameters=False)
     fields: dict[str, object] = {
         "version": "v1",
         "sid": {
             "issuer_and_serial_number": {"issuer": certificate.issuer, "serial_number": certificate.serial_number},
         },
         "digest_algorithm": _digest_algorithm(digest, null_parameters=null_parameters),
-        "signature_algorithm": algos.SignedDigestAlgorithm(algorithm),
+        "signature_algorithm": algos.SignedDigestAlgorithm.load(algorithm),
         "signature": signature,
     }
     if signed_attributes is not None:
@@ -296,9 +296,13 @@ def _signer_info(
 
 
 def _digest_algorithm(digest: str, *, null_parameters: bool) -> algos.DigestAlgorithm:
-    if null_parameters:
-        return algos.DigestAlgorithm({"algorithm": digest, "parameters": core.Null()})
-    return algos.DigestAlgorithm({"algorithm": digest})
+    name = algos.DigestAlgorithmId(digest).dotted
+    return algos.DigestAlgorithm.load(_algorithm(name, null_parameters=null_parameters))
+
+
+def _algorithm(oid: str, *, null_parameters: bool) -> bytes:
+    # By hand, for asn1crypto's own constructors put the NULL there always.
+    return _definite(0x30, core.ObjectIdentifier(oid).dump(), core.Null().dump() if null_parameters else b"")
 
 
 def _definite(tag: int, *parts: bytes) -> bytes:
