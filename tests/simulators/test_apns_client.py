@@ -64,10 +64,12 @@ def connect(simulator: ApnsSimulator, apns: ApnsControl, wall_clock: WallClock) 
     with ExitStack() as clients:
 
         def connect(identity: PushIdentity, **options: Any) -> ApnsClient:
-            client = ApnsClient(
-                identity,
-                **{"url": simulator.url, "trust_anchor": simulator.trust_anchor, "wall_clock": wall_clock} | options,
-            )
+            defaults: dict[str, Any] = {
+                "url": simulator.url,
+                "trust_anchor": simulator.trust_anchor,
+                "wall_clock": wall_clock,
+            }
+            client = ApnsClient(identity, **(defaults | options))
             clients.callback(client.close)
             return client
 
