@@ -61,16 +61,13 @@ class Administrator:
     ) -> httpx.Response:
         """Send a request, ``document`` as JSON or ``body`` as it is, and return the answer, whatever its status."""
         sent = json.dumps(document).encode() if document is not None else body
-        request = AWSRequest(method, f"{self._url}{path}", data=sent, headers=dict(headers or {}))
-        if sent and "Content-Type" not in request.headers:
-            request.headers["Content-Type"] = "application/json"
+        to_send = dict(headers or {})
+        if sent:
+            to_send.setdefault("Content-Type", "application/json")
         if signed:
-            credentials = Credentials(self._keys.access_key, self._keys.secret_key)
-            SigV4Auth(credentials, "execute-api", self._keys.region).add_auth(request)
+            to_send = self.sign(method, path, sent, to_send)
         begun = time.perf_counter()
-        response = self._client.request(
-            method, f"{self._url}{path}", content=sent, headers=dict(request.headers.items())
-        )
+        response = self._client.request(method, f"{self._url}{path}", content=sent, headers=to_send)
         self._observer(
             Message(
                 sender="admin",
@@ -85,11 +82,18 @@ class Administrator:
         )
         return response
 
+    def sign(self, method: str, path: str, body: bytes, headers: Mapping[str, str] | None = None) -> dict[str, str]:
+        """Return ``headers`` with those that sign a request."""
+        request = AWSRequest(method, f"{self._url}{path}", data=body, headers=dict(headers or {}))
+        credentials = Credentials(self._keys.access_key, self._keys.secret_key)
+        SigV4Auth(credentials, "execute-api", self._keys.region).add_auth(request)
+        return dict(request.headers.items())
+
     def picomdm(self, *arguments: str) -> dict[str, Any]:
         """Run ``picomdm`` with ``--json`` and return what it says. Raises :class:`CommandLineError`."""
         begun = time.perf_counter()
         done = subprocess.run(
-            [sys.executable, "-m", "picomdm", *arguments],
+            [sys.executable, "-m", "picomdm", *arguments, "--json"],
             env=self.environment,
             capture_output=True,
             timeout=_COMMAND_SECONDS,

@@ -79,9 +79,10 @@ class Customer:
             self._receive()
 
     def left_over(self) -> list[Heard]:
-        """Return what came and was never waited for."""
+        """Return what came and was never waited for, and forget it."""
         self._receive(wait=0.0)
-        return list(self._waiting)
+        left_over, self._waiting = self._waiting, []
+        return left_over
 
     def _fetch(self, *, wait: float) -> dict[str, Any]:
         response = self._client.get(f"{self._control}/deliveries", params={"after": self._after, "wait": wait})

@@ -9,19 +9,19 @@ function whose first docstring line is its title; it raises when anybody sees so
 """
 
 import base64
+import json
 import plistlib
 import re
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-import httpx
-
 from local.administrator import Administrator, Keys
+from local.apns.process import ApnsControl
 from local.customer import Customer, check_message_event
 from local.device import EnrollmentProfile, Exchange, Habits, Hardware, SimulatedApns, SimulatedDevice
 from local.progress import Message
@@ -46,6 +46,7 @@ class World:
     """Where everything is, and what those who take part have been given."""
 
     admin_url: str
+    device_url: str
     keys: Keys
     """Of an IAM user who may use the admin API."""
     trust: Path
@@ -73,9 +74,10 @@ class Life:
         observer: Callable[[Message], None] = lambda _message: None,
     ) -> None:
         self.world = world
+        world.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.administrator = Administrator(world.admin_url, world.keys, observer=observer)
         self.customer = Customer(world.webhook_control, path=urlsplit(world.webhook_url).path, observer=observer)
-        self.apns = httpx.Client(base_url=world.apns_control, trust_env=False, timeout=PUSH_SECONDS + 10)
+        self.apns = ApnsControl(world.apns_control)
         self.pushes = SimulatedApns(world.apns_control)
         self.device = SimulatedDevice(
             hardware or Hardware.iphone(),
@@ -88,11 +90,13 @@ class Life:
         self.untold: list[Exchange] = []
         """Messages of the device that the customer has not heard of yet."""
         self.told = 0
+        self.failed: Step | None = None
+        """The step that did not end well; none after it makes sense."""
         self.link = ""
         self.profile: EnrollmentProfile | None = None
         self.commands: dict[str, str] = {}
         """CommandUUIDs by request type, and request types by CommandUUID."""
-        self.pushes_before = 0
+        self.pushes_before = max((push["number"] for push in self.apns.pushes()), default=0)
 
     @property
     def udid(self) -> str:
@@ -101,33 +105,23 @@ class Life:
 
     def close(self) -> None:
         """Close all connections; nothing else ends."""
-        for connection in (self.administrator, self.customer, self.apns, self.pushes, self.device):
+        for connection in (self.administrator, self.customer, self.pushes, self.device):
             connection.close()
 
     def play(self, step: "Step") -> str:
         """Let one step happen, wait until the customer has heard of it, and return what came of it."""
+        self.failed = step
         outcome = step(self)
         for exchange in self.untold:
             self._hear_of(exchange)
         self.untold.clear()
+        self.failed = None
         return outcome
 
     def _see(self, exchange: Exchange) -> None:
         """Note what the device did on the wire."""
-        is_message = exchange.method == "PUT"
-        self.observer(
-            Message(
-                sender=self.device.hardware.device_name,
-                receiver="PicoMDM",
-                what=f"{exchange.method} {_shortened(exchange.path)}",
-                note=exchange.what if is_message else "",
-                status=exchange.status,
-                sent=len(exchange.request_body),
-                received=len(exchange.response_body),
-                milliseconds=exchange.milliseconds,
-            )
-        )
-        if is_message and exchange.status == HTTPStatus.OK:
+        self.observer(seen_exchange(exchange, self.device.hardware.device_name))
+        if exchange.method == "PUT" and exchange.status == HTTPStatus.OK:
             self.untold.append(exchange)
 
     def _hear_of(self, exchange: Exchange) -> None:
@@ -174,17 +168,9 @@ class Life:
     def be_woken(self) -> None:
         """Wait for a push, as the device does, and look at what APNs was asked."""
         woken = self.pushes.wait(self.device.push_token, seconds=PUSH_SECONDS)
-        for push in self.apns.get("/pushes", params={"after": self.pushes_before}).json():
+        for push in self.apns.pushes(after=self.pushes_before):
             self.pushes_before = push["number"]
-            self.observer(
-                Message(
-                    sender="PicoMDM",
-                    receiver="Apple",
-                    what=f"POST /3/device/{push['token'][:8]}…",
-                    note="over HTTP/2 with the topic's certificate",
-                    status=push["status"],
-                )
-            )
+            self.observer(seen_push(push))
         _must(woken, f"No push came in {PUSH_SECONDS:.0f} seconds.")
         self.observer(Message(sender="Apple", receiver=self.device.hardware.device_name, what='{"mdm": <PushMagic>}'))
 
@@ -194,12 +180,11 @@ Step = Callable[[Life], str]
 
 def upload_push_certificate(life: Life) -> str:
     """Apple's portal issues a push certificate, and the administrator uploads it."""
-    answer = life.apns.post("/certificates", json={"topic": life.world.topic})
-    answer.raise_for_status()
-    life.observer(Message(sender="Apple", receiver="admin", what="push certificate", received=len(answer.content)))
-    life.world.directory.mkdir(parents=True, exist_ok=True)
+    issued = life.apns.issue(life.world.topic)
+    life.observer(Message(sender="Apple", receiver="admin", what="push certificate", received=len(issued)))
     pem = life.world.directory / "push.pem"
-    pem.write_bytes(answer.content)
+    pem.touch(mode=0o600)
+    pem.write_bytes(issued)
     uploaded = life.administrator.picomdm("push-cert", "upload", str(pem))
     _must(uploaded["topic"] == life.world.topic, f"The topic is {uploaded['topic']}.")
     return f"topic {uploaded['topic']}, good until {uploaded['not_after'][:10]}"
@@ -208,9 +193,10 @@ def upload_push_certificate(life: Life) -> str:
 def subscribe_webhook(life: Life) -> str:
     """The customer's webhook is subscribed to every event, with an HMAC key."""
     life.customer.skip()
-    webhook = life.administrator.picomdm(
-        "webhooks", "create", life.world.webhook_url, "--hmac-key", life.world.hmac_key
-    )
+    key = life.world.directory / "webhook-key"
+    key.touch(mode=0o600)
+    key.write_text(life.world.hmac_key)
+    webhook = life.administrator.picomdm("webhooks", "create", life.world.webhook_url, "--hmac-key-file", str(key))
     _must(webhook["signed"] is True, "The subscription is not signed.")
     return f"subscription {webhook['id']}, a rule of the event bus"
 
@@ -287,9 +273,9 @@ def acknowledge_information(life: Life) -> str:
 
 def read_result(life: Life) -> str:
     """The administrator reads the answer."""
-    results = life.administrator.picomdm("results", life.udid)["results"]
-    _must([one["status"] for one in results] == [_ACKNOWLEDGED], f"There are {len(results)} results.")
-    answers = plistlib.loads(base64.b64decode(results[0]["payload"]))["QueryResponses"]
+    result = life.administrator.picomdm("results", life.udid, life.commands["DeviceInformation"])
+    _must(result["status"] == _ACKNOWLEDGED, f"Its status is {result['status']}.")
+    answers = plistlib.loads(base64.b64decode(result["payload"]))["QueryResponses"]
     _must(answers["SerialNumber"] == life.device.hardware.serial_number, "It is another device's answer.")
     _must(set(answers) == set(QUERIES), f"It answered {sorted(answers)}.")
     return f"{answers['ModelName']} “{answers['DeviceName']}”, {answers['OSVersion']} ({answers['BuildVersion']})"
@@ -343,10 +329,10 @@ def refuse_command(life: Life) -> str:
 
 def agree(life: Life) -> str:
     """Everybody has kept to the rules, and the customer has heard of every message, once."""
-    violations = life.apns.get("/violations").json()
+    violations = life.apns.violations()
     _must(not violations, f"APNs complains: {violations}.")
     _must(not life.device.violations, f"The device complains: {life.device.violations}.")
-    left_over = [heard.topic for heard in life.customer.left_over()]
+    left_over = [heard.topic for heard in life.customer.left_over() if life.udid in json.dumps(heard.document)]
     _must(not left_over, f"The customer also heard of {left_over}.")
     return f"{life.told} messages of the device, {len(life.customer.events)} events"
 
@@ -403,6 +389,31 @@ def web_clip() -> bytes:
             "PayloadUUID": str(uuid.uuid4()).upper(),
             "PayloadVersion": 1,
         }
+    )
+
+
+def seen_exchange(exchange: Exchange, device: str) -> Message:
+    """Return what a person is shown of a device's request."""
+    return Message(
+        sender=device,
+        receiver="PicoMDM",
+        what=f"{exchange.method} {_shortened(exchange.path)}",
+        note=exchange.what if exchange.method == "PUT" else "",
+        status=exchange.status,
+        sent=len(exchange.request_body),
+        received=len(exchange.response_body),
+        milliseconds=exchange.milliseconds,
+    )
+
+
+def seen_push(push: Mapping[str, Any]) -> Message:
+    """Return what a person is shown of a request to APNs."""
+    return Message(
+        sender="PicoMDM",
+        receiver="Apple",
+        what=f"POST /3/device/{push['token'][:8]}…",
+        note="HTTP/2, with the topic's certificate",
+        status=push["status"],
     )
 
 

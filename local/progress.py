@@ -119,6 +119,9 @@ class Progress:
 def _ending(shown: Shown) -> Iterator[None]:
     try:
         yield
+    except KeyboardInterrupt:
+        shown.failure = "interrupted"
+        raise
     except BaseException as error:
         shown.failure = str(error) or type(error).__name__
         raise

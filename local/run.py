@@ -1,0 +1,252 @@
+"""``make run`` and ``make demo``: PicoMDM deployed on this machine, and one life of a device for you to watch.
+
+``python -m local.run`` stays up after the life, with a simulated iPhone that obeys, until Ctrl-C; started again, it
+goes on with the state that it left in ``.local/run``. ``--demo`` plays the life on a fresh stage and ends; its exit
+status is 0 when every step passed.
+"""
+
+import argparse
+import json
+import shlex
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from fcntl import LOCK_EX, LOCK_NB, flock
+from pathlib import Path
+from types import FrameType
+from typing import Final, Self
+from urllib.parse import urlsplit
+
+from rich.table import Table
+from rich.text import Text
+
+from local.administrator import Administrator
+from local.customer import Customer
+from local.device import Hardware, SimulatedApns, SimulatedDevice
+from local.emulator import REPOSITORY, ROOT_KEYS
+from local.life import STEPS, Life, World, seen_exchange, seen_push, title_of
+from local.progress import Progress
+from local.stage import Stage
+
+STATE: Final = REPOSITORY / ".local"
+_LOG_LINES: Final = 12
+_LOOK_SECONDS: Final = 0.3
+_INTERRUPTED: Final = 130
+"""What a shell says of a program that Ctrl-C ended."""
+
+
+class Setting:
+    """Shows the setting of the stage: each report of a step ends the one before."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._step = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *ended: object) -> bool | None:
+        return self._step.__exit__(*ended)  # type: ignore[arg-type]  # what `with` passes is passed on
+
+    def report(self, step: str) -> None:
+        """Begin a step."""
+        self._step.close()
+        self._step.enter_context(self._progress.step(step))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run it; return the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m local.run", description="PicoMDM on this machine.")
+    parser.add_argument("--demo", action="store_true", help="play one life of a device on a fresh stage, then end")
+    parser.add_argument("--state", type=Path, help="where it keeps its state and logs (default: a folder in .local)")
+    arguments = parser.parse_args(argv)
+    directory = (arguments.state or STATE / ("demo" if arguments.demo else "run")).absolute()
+    progress = Progress()
+    interruption = _Interruption()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, interruption)
+    try:
+        with _alone(directory):
+            return _run(directory, progress, demo=arguments.demo)
+    except BlockingIOError:
+        progress.say(f"Another one is running with its state in {_short(directory)}: stop that one first, with Ctrl-C.")
+        return 1
+    except KeyboardInterrupt:
+        return _INTERRUPTED if arguments.demo else 0
+
+
+def _run(directory: Path, progress: Progress, *, demo: bool) -> int:
+    if demo and directory.exists():
+        shutil.rmtree(directory)
+    known = not demo and directory.exists()
+    progress.headline(f"PicoMDM on this machine{', as it was left' if known else ''}")
+    try:
+        with Setting(progress) as setting:
+            stage = Stage.set(directory, keep_state=not demo, report=setting.report)
+    except Exception as error:  # noqa: BLE001  # whatever it is, a person wants to read it and not a traceback
+        progress.say("", str(error), f"Logs are in {_short(directory)}.")
+        return 1
+    try:
+        progress.headline("One life of a device")
+        passed = play(stage.world, progress)
+        if passed < len(STEPS):
+            _explain(stage, progress)
+        if demo or passed < len(STEPS):
+            return 0 if passed == len(STEPS) else 1
+        _stay(stage, progress)
+    finally:
+        progress.say("")
+        with progress.step("Stopping everything that was started"):
+            stage.strike()
+        if demo:
+            progress.say("", _tally(passed))
+    return 0
+
+
+def play(world: World, progress: Progress) -> int:
+    """Play one life; return how many steps passed. The first one that does not is the last one that is tried."""
+    life = Life(world, observer=progress.message)
+    try:
+        for number, step in enumerate(STEPS, 1):
+            try:
+                with progress.step(title_of(step), number=number) as shown:
+                    shown.outcome = life.play(step)
+            except Exception:  # noqa: BLE001  # the step has shown it
+                return number - 1
+    finally:
+        life.close()
+    return len(STEPS)
+
+
+def _tally(passed: int) -> str:
+    if passed == len(STEPS):
+        return f"demo: {len(STEPS)} steps, {passed} passed"
+    return f"demo: {len(STEPS)} steps, {passed} passed, 1 failed, {len(STEPS) - passed - 1} not tried"
+
+
+def _explain(stage: Stage, progress: Progress) -> None:
+    """Show what the functions complained of last."""
+    complaints = []
+    logs = stage.stack.emulator.logs
+    for group in logs.describe_log_groups()["logGroups"]:
+        for event in logs.filter_log_events(logGroupName=group["logGroupName"])["events"]:
+            message = event["message"].strip()
+            if any(word in message for word in ('"WARNING"', '"ERROR"', '"CRITICAL"', "Traceback", "Task timed out")):
+                complaints.append((event["timestamp"], f"{group['logGroupName']}: {message}"))
+    progress.say("", f"Logs are in {_short(stage.stack.directory)}. What the functions complained of last:")
+    for _, complaint in sorted(complaints)[-_LOG_LINES:]:
+        progress.say(Text(f"  {complaint}", style="dim"))
+
+
+# Staying up
+
+
+def _stay(stage: Stage, progress: Progress) -> None:
+    """Keep a device that obeys and show what happens, until interrupted."""
+    world, apns = stage.world, stage.stack.apns.control
+    administrator = Administrator(world.admin_url, world.keys)
+    pushes = SimulatedApns(world.apns_control)
+    hardware = Hardware.iphone()
+    device = SimulatedDevice(
+        hardware,
+        push=pushes,
+        trust=world.trust,
+        observer=lambda exchange: progress.message(seen_exchange(exchange, hardware.device_name)),
+    )
+    customer = Customer(world.webhook_control, path=urlsplit(world.webhook_url).path, observer=progress.message)
+    with ExitStack() as to_close:
+        for connection in (administrator, pushes, device, customer):
+            to_close.callback(connection.close)
+        with progress.step("Another iPhone enrolls, to stay and obey"):
+            device.enroll(administrator.picomdm("enroll", "link", "--max-uses", "1")["url"])
+        customer.skip()
+        seen = max((push["number"] for push in apns.pushes()), default=0)
+        _guide(stage, device.udid, progress)
+        with device.listening():
+            while True:
+                customer.left_over()
+                for push in apns.pushes(after=seen):
+                    seen = push["number"]
+                    progress.message(seen_push(push))
+                time.sleep(_LOOK_SECONDS)
+
+
+def _guide(stage: Stage, udid: str, progress: Progress) -> None:
+    world, stack = stage.world, stage.stack
+    environment = stack.directory / "environment"
+    environment.touch(mode=0o600)
+    variables = {
+        "PICOMDM_ADMIN_URL": world.admin_url,
+        "AWS_REGION": world.keys.region,
+        "AWS_ACCESS_KEY_ID": world.keys.access_key,
+        "AWS_SECRET_ACCESS_KEY": world.keys.secret_key,
+    }
+    environment.write_text("".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items()))
+    facts = Table.grid(padding=(0, 2))
+    for name, value in {
+        "Admin API": world.admin_url,
+        "  access key": world.keys.access_key,
+        "  secret key": f"{world.keys.secret_key}  (an IAM user with the stack's AdministratorPolicy)",
+        "Device API": f"{world.device_url}  (root certificate: {_short(world.trust)})",
+        "APNs, simulated": f"{stack.apns.url}  (control: {stack.apns.control_url})",
+        "Webhook": f"{world.webhook_url}  (what it received: {world.webhook_control}/deliveries)",
+        "AWS, emulated": f"{stack.emulator.url}  (root user: {'/'.join(ROOT_KEYS)})",
+        "State and logs": _short(stack.directory),
+    }.items():
+        facts.add_row(Text(name, style="bold"), Text(value))
+    python = _short(Path(sys.executable))
+    command = _short(Path(sys.executable).with_name("picomdm"))
+    body = json.dumps({"udid": udid, "request_type": "ProfileList"})
+    progress.headline("It stays up until Ctrl-C")
+    progress.console.print(facts, soft_wrap=True)
+    progress.headline("Three things to try in another terminal, in this directory")
+    for comment, line in {
+        "The administrator's keys, once:": f". {_short(environment)}",
+        "Ask the iPhone that stays for its profiles, as MicroMDM's scripts would, and see here what happens:": (
+            f'curl --aws-sigv4 "aws:amz:{world.keys.region}:execute-api" '
+            f'--user "$AWS_ACCESS_KEY_ID:$AWS_SECRET_ACCESS_KEY" '
+            f"\"$PICOMDM_ADMIN_URL/v1/commands\" -d '{body}'"
+        ),
+        "Lock it, and wait for its answer:": f"{command} command send {udid} DeviceLock message='Hello' --wait 1m",
+        "Enroll another simulated device, that stays until Ctrl-C:": (
+            f"{python} -m local.device --model mac --trust {_short(world.trust)} --apns {world.apns_control} "
+            f'--enroll "$({command} enroll link)"'
+        ),
+    }.items():
+        progress.say(Text(f"# {comment}", style="dim"), Text(line, style="cyan"), "")
+
+
+# Being the only one, and leaving nothing behind
+
+
+class _Interruption:
+    """The first signal interrupts, the others are ignored: half a clean-up would leave programs running."""
+
+    def __init__(self) -> None:
+        self._came = False
+
+    def __call__(self, _number: int, _frame: FrameType | None) -> None:
+        if not self._came:
+            self._came = True
+            raise KeyboardInterrupt
+
+
+@contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """Hold ``directory`` for this process. Raises ``BlockingIOError`` while another one has it."""
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with directory.with_suffix(".lock").open("w") as lock:
+        flock(lock, LOCK_EX | LOCK_NB)
+        yield
+
+
+def _short(path: Path) -> str:
+    """Return a path as one types it in the repository."""
+    return str(path.relative_to(REPOSITORY)) if path.is_relative_to(REPOSITORY) else str(path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
