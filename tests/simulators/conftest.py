@@ -3,14 +3,13 @@
 import ssl
 import threading
 from collections.abc import Callable, Iterator
-from http.server import ThreadingHTTPServer
 from typing import Any
 
 import pytest
 
 from local.ca import LocalAuthority
 from local.device import Habits, Hardware, SimulatedDevice, cms
-from tests.simulators.fake_server import FakeScep, FakeServer, Handler, enrollment_profile, new_ca
+from tests.simulators.fake_server import FakeScep, FakeServer, Handler, Server, enrollment_profile, new_ca
 
 
 @pytest.fixture(scope="session")
@@ -19,11 +18,10 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> LocalAuthority:
 
 
 @pytest.fixture(scope="session")
-def https(authority: LocalAuthority) -> Iterator[ThreadingHTTPServer]:
+def https(authority: LocalAuthority) -> Iterator[Server]:
     """One HTTPS server for all tests; each puts its own :class:`FakeServer` behind it."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
+    server = Server(("127.0.0.1", 0), Handler)
     made = authority.server_certificate("127.0.0.1", "localhost")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(made.certificate, made.key)
@@ -43,10 +41,10 @@ def ca() -> cms.Identity:
 
 
 @pytest.fixture
-def server(https: ThreadingHTTPServer, authority: LocalAuthority, ca: cms.Identity) -> FakeServer:
+def server(https: Server, authority: LocalAuthority, ca: cms.Identity) -> FakeServer:
     url = f"https://127.0.0.1:{https.server_address[1]}"
     fake = FakeServer(url=url, root=authority.root, scep=FakeScep(ca), profile=enrollment_profile(url))
-    https.fake = fake  # type: ignore[attr-defined]
+    https.fake = fake
     return fake
 
 

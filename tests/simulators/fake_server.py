@@ -2,11 +2,13 @@
 
 import base64
 import plistlib
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from socket import socket
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
@@ -282,16 +284,27 @@ def command(uuid: str, request_type: str = "SecurityInfo", **fields: Any) -> dic
     return {"CommandUUID": uuid, "Command": {"RequestType": request_type, **fields}}
 
 
+class Server(ThreadingHTTPServer):
+    """Says nothing of clients that hang up, as devices do when they do not trust a server."""
+
+    daemon_threads = True
+    fake: FakeServer
+
+    def handle_error(self, request: socket | tuple[bytes, socket], client_address: object) -> None:
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)
+
+
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     # Head and body are two writes; Nagle's algorithm would hold the second back for 40 ms.
     disable_nagle_algorithm = True
+    server: Server
 
     def handle_any(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
         headers = {name.lower(): value for name, value in self.headers.items()}
-        fake: FakeServer = self.server.fake  # type: ignore[attr-defined]
-        status, kind, answer = fake.answer(Seen(self.command, self.path, headers, body))
+        status, kind, answer = self.server.fake.answer(Seen(self.command, self.path, headers, body))
         self.send_response(status)
         if kind:
             self.send_header("Content-Type", kind)

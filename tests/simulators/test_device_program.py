@@ -1,0 +1,65 @@
+"""The simulated device as a program of its own."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+from tests.simulators.fake_server import FakeServer, command
+
+
+def start(server: FakeServer, *more: str) -> "subprocess.Popen[str]":
+    arguments = ["--enroll", server.profile_url, "--trust", str(server.root), *more]
+    return subprocess.Popen(
+        [sys.executable, "-m", "local.device", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_it_enrolls_connects_and_checks_out(server: FakeServer) -> None:
+    server.queue = [command("C1")]
+    habits = ["--signature", "ber-no-attributes", "--digest", "sha1", "--plist", "binary", "--model", "mac"]
+    with start(server, "--once", "--check-out", *habits) as process:
+        out, err = process.communicate(timeout=60)
+
+    assert process.returncode == 0, err
+    told = json.loads(out)
+    assert told["topic"] == server.mdm["Topic"]
+    assert server.messages("Authenticate")[0]["UDID"] == told["udid"]
+    assert server.messages("Acknowledged")[0]["CommandUUID"] == "C1"
+    assert len(server.messages("CheckOut")) == 1
+    assert "SecurityInfo Acknowledged" in err
+
+
+def test_it_listens_until_it_is_stopped_and_stays_enrolled(server: FakeServer) -> None:
+    with start(server, "--quiet") as process:
+        try:
+            assert process.stdout
+            assert json.loads(process.stdout.readline())["udid"]
+            begun = time.monotonic()
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(timeout=10) == 0
+            assert time.monotonic() - begun < 5
+        finally:
+            process.kill()
+    assert not server.messages("CheckOut")
+
+
+def test_a_server_that_breaks_a_rule_is_told_on_stderr_and_by_the_exit_status(server: FakeServer) -> None:
+    server.mdm["AccessRights"] = 0
+    with start(server) as process:
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert out == ""
+    assert "AccessRights: 0" in err
+
+
+def test_a_server_that_refuses_is_told_too(server: FakeServer) -> None:
+    server.statuses["Authenticate"] = [500]
+    with start(server, "--quiet") as process:
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert err == "ServerRefused: Authenticate was answered 500\n"
