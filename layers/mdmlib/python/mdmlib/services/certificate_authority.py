@@ -14,7 +14,7 @@ from mdmlib.apple.identity import IdentityVerifier, VerifiedCertificate
 from mdmlib.apple.scep import CertificateRequest, FailInfo, MessageType, PkiMessage, ScepRefusedError
 from mdmlib.errors import BadRequestError, ForbiddenError, IdentityError, UnavailableError
 from mdmlib.observability import logger
-from mdmlib.services.device_identity import role_of
+from mdmlib.services.device_identity import Role, role_of
 from mdmlib.services.scep_challenges import Challenge
 from mdmlib.store import tables
 from mdmlib.store.tables import (
@@ -174,7 +174,7 @@ class CertificateAuthorityService:
                 transact(
                     [
                         replace_identity,
-                        *self._new_certificate(certificate, key, associated_id=device.enrollment_id, link=device.link),
+                        *self._new_certificate(certificate, key, link=device.link, renews=(device, signer)),
                     ]
                 )
             except ConditionsFailedError:
@@ -192,19 +192,25 @@ class CertificateAuthorityService:
             raise ScepRefusedError(FailInfo.BAD_CERT_ID, error.message, code=error.code) from error
 
     def _renewing_device(self, signer: VerifiedCertificate) -> Enrollment:
-        """Return the record of the enrollment whose current, or just replaced, certificate this is."""
-        try:
-            item = Certificate.get(tables.CERTIFICATE_PARTITION + signer.hash, tables.RECORD, consistent_read=True)
-        except DoesNotExist:
-            item = None
+        """Return the record of the enrollment that this certificate may renew the identity of."""
+        item = _association(signer.hash)
         device = self._enrollments.get(item.associated_id) if item and item.associated_id else None
         try:
-            role_of(signer, device, at=self._now())
+            role = role_of(signer, device, at=self._now())
         except IdentityError as error:
             raise ScepRefusedError(FailInfo.BAD_CERT_ID, error.message, code=error.code) from error
         assert device is not None  # noqa: S101 - role_of refuses an unknown device
         if device.state not in {"authenticated", "enrolled"} or device.blocked:
             raise ScepRefusedError(FailInfo.BAD_CERT_ID, "The enrollment has ended.", code="enrollment_ended")
+        if role is Role.PREVIOUS:
+            current = _association(str(device.identity))
+            # One that a new enrollment replaced must not take the enrollment back.
+            if current is None or current.replaces != signer.hash:
+                raise ScepRefusedError(
+                    FailInfo.BAD_CERT_ID,
+                    "The certificate was replaced by a new enrollment.",
+                    code="certificate_replaced",
+                )
         return device
 
     def _issue(
@@ -234,7 +240,12 @@ class CertificateAuthorityService:
         return writes
 
     def _new_certificate(
-        self, certificate: x509.Certificate, key: str, *, link: str | None, associated_id: str | None = None
+        self,
+        certificate: x509.Certificate,
+        key: str,
+        *,
+        link: str | None,
+        renews: tuple[Enrollment, VerifiedCertificate] | None = None,
     ) -> list[Write]:
         now, not_after = self._now(), certificate.not_valid_after_utc
         issued = IssuedCertificate(
@@ -246,8 +257,9 @@ class CertificateAuthorityService:
         association = Certificate(
             tables.CERTIFICATE_PARTITION + _hash(certificate),
             tables.RECORD,
-            associated_id=associated_id,
-            associated_at=int(now.timestamp()) if associated_id else None,
+            associated_id=renews[0].enrollment_id if renews else None,
+            associated_at=int(now.timestamp()) if renews else None,
+            replaces=renews[1].hash if renews else None,
             not_after=int(not_after.timestamp()),
             link=link,
             ttl=int((not_after + _KEEP_CERTIFICATE).timestamp()),
@@ -298,6 +310,13 @@ def _transaction_key(message: PkiMessage, request: CertificateRequest) -> str:
     """
     transaction = hashlib.sha256(message.transaction_id).digest()
     return tables.ISSUED_PARTITION + hashlib.sha256(transaction + spki(request.csr.public_key())).hexdigest()
+
+
+def _association(certificate_hash: str) -> Certificate | None:
+    try:
+        return Certificate.get(tables.CERTIFICATE_PARTITION + certificate_hash, tables.RECORD, consistent_read=True)
+    except DoesNotExist:
+        return None
 
 
 def _issued(key: str) -> bytes | None:

@@ -301,6 +301,8 @@ class Certificate(EnrollmentItem, discriminator="certificate"):
     associated_id = UnicodeAttribute(null=True)
     associated_at = NumberAttribute(null=True)
     not_after = NumberAttribute(null=True)
+    replaces = UnicodeAttribute(null=True)
+    """SHA-256 (hex) of the certificate that this one renewed."""
     link = UnicodeAttribute(null=True)
 
 

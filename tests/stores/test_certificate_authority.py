@@ -1,0 +1,473 @@
+"""The SCEP CA against the tables: who gets an identity, how often, and who gets the same one again."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from asn1crypto import core
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
+
+from local.emulator import Emulator
+from mdmlib.apple.certificates import issue, new_certificate_authority
+from mdmlib.apple.cms import SignerCertificate
+from mdmlib.apple.identity import IdentityVerifier, VerifiedCertificate
+from mdmlib.errors import IdentityError, MalformedBodyError, UnavailableError
+from mdmlib.services.certificate_authority import CertificateAuthorityService
+from mdmlib.services.scep_challenges import ScepChallenges
+from mdmlib.settings import Settings
+from mdmlib.store import tables
+from mdmlib.store.enrollments import EnrollmentStore
+from mdmlib.store.sealing import Sealer
+from mdmlib.store.tables import (
+    Certificate,
+    CertificateAuthority,
+    Enrollment,
+    EnrollmentItem,
+    EnrollmentLink,
+    IssuedCertificate,
+    RedeemedChallenge,
+)
+from tests.deployment import Clock
+from tests.fleet import Fleet, FleetDevice
+from tests.scep_client import Answer, ScepClient, rsa_key
+
+HOUR = timedelta(hours=1)
+LINK = "0123456789abcdef" * 2
+
+BAD_ALG, BAD_MESSAGE_CHECK, BAD_REQUEST, BAD_CERT_ID = "0", "1", "2", "4"
+
+
+class Interrupted(EnrollmentStore):
+    """After a record was read something else happens, once."""
+
+    def __init__(self, interruption: Callable[[], object]) -> None:
+        self._interruptions: Iterator[Callable[[], object]] = iter([interruption])
+
+    def get(self, enrollment_id: str) -> Enrollment | None:
+        record = super().get(enrollment_id)
+        for interruption in self._interruptions:
+            interruption()
+        return record
+
+
+class Authority:
+    """The service, and what tests need beside it."""
+
+    def __init__(self, settings: Settings, sealer: Sealer, clock: Clock) -> None:
+        self.settings, self.sealer, self.clock = settings, sealer, clock
+        self.challenges = ScepChallenges(sealer=sealer, now=clock)
+        self.service = self.another()
+
+    def another(self, enrollments: EnrollmentStore | None = None, **settings: Any) -> CertificateAuthorityService:
+        """Return the service as another environment of the function has it."""
+        return CertificateAuthorityService(
+            enrollments=enrollments or EnrollmentStore(),
+            challenges=self.challenges,
+            sealer=self.sealer,
+            settings=replace(self.settings, **settings),
+            now=self.clock,
+        )
+
+    @property
+    def certificate(self) -> x509.Certificate:
+        return self.service.load().certificate
+
+    def client(self, **form: Any) -> ScepClient:
+        return ScepClient(self.certificate, **form)
+
+    def link(self, **attributes: Any) -> str:
+        expires_at = int((self.clock() + timedelta(days=7)).timestamp())
+        defaults: dict[str, Any] = {"topic": "com.apple.mgmt.External.x", "created_at": 1, "expires_at": expires_at}
+        EnrollmentLink("enrollment_link", LINK, **defaults | attributes).save()
+        return LINK
+
+    def challenge(self, link_id: str | None = LINK, *, good_for: timedelta = HOUR) -> str:
+        return self.challenges.new(link_id, self.clock() + good_for)
+
+    def ask(self, client: ScepClient, message: bytes) -> Answer:
+        return client.read(self.service.pki_operation(message))
+
+    def enroll(self, client: ScepClient, challenge: str | core.Asn1Value | None) -> Answer:
+        return self.ask(client, client.request(challenge))
+
+    def uses(self) -> int:
+        return int(EnrollmentLink.get("enrollment_link", LINK).uses)
+
+    def trust(self, certificate: x509.Certificate) -> VerifiedCertificate:
+        """Return a certificate as the device edge has it after it verified a signature."""
+        verifier = IdentityVerifier([self.certificate], grace=timedelta(days=self.settings.identity_grace_days))
+        return verifier.verify(SignerCertificate(certificate.public_bytes(Encoding.DER)), at=self.clock())
+
+
+class IdentifiedDevice(FleetDevice):
+    """A device of the fleet with an identity from the CA."""
+
+    def __init__(self, fleet: Fleet, udid: str, authority: Authority, client: ScepClient) -> None:
+        super().__init__(fleet, udid)
+        self.authority, self.client = authority, client
+        self.issued = authority.enroll(client, authority.challenge()).certificate
+
+    @property
+    def certificate(self) -> VerifiedCertificate:
+        return self.authority.trust(self.issued)
+
+    def newcomer(self) -> "IdentifiedDevice":
+        """Return the same device with another identity, as it is when somebody installs the profile again."""
+        client = self.authority.client(key=rsa_key("newcomer"))
+        return IdentifiedDevice(self.fleet, self.udid, self.authority, client)
+
+    def renewal(self, key: str = "renewed", **form: Any) -> ScepClient:
+        return self.client.renewal(self.issued, rsa_key(key), **form)
+
+
+@pytest.fixture
+def authority(settings: Settings, sealer: Sealer, clock: Clock) -> Authority:
+    return Authority(settings, sealer, clock)
+
+
+@pytest.fixture
+def device(fleet: Fleet, authority: Authority) -> IdentifiedDevice:
+    authority.link()
+    device = IdentifiedDevice(fleet, "A5EF1BA1-586D-4F29-B4F3-759DADAC2DDD", authority, authority.client())
+    device.authenticate()
+    device.token_update()
+    return device
+
+
+def items(kind: type[EnrollmentItem]) -> list[Any]:
+    return [item for item in EnrollmentItem.scan(consistent_read=True) if isinstance(item, kind)]
+
+
+# The CA itself
+
+
+def test_the_ca_is_made_once_whoever_comes_first(authority: Authority) -> None:
+    environments = [authority.another() for _ in range(4)]
+
+    with ThreadPoolExecutor(4) as pool:
+        certificates = set(pool.map(lambda environment: environment.certificate_der(), environments))
+
+    assert len(certificates) == 1
+    assert authority.another().certificate_der() in certificates
+
+
+def test_the_cas_key_is_stored_sealed(authority: Authority, aws: Emulator) -> None:
+    key = authority.service.load().private_key_der()
+
+    stored = CertificateAuthority.get("ca", "scep")
+
+    assert stored.private_key is not None
+    assert key not in bytes(stored.private_key)
+    assert authority.sealer.open(stored.private_key, place="ca/scep") == key
+
+
+def test_a_ca_without_its_key_issues_nothing(authority: Authority) -> None:
+    CertificateAuthority("ca", "scep", certificate=authority.service.certificate_der(), created_at=1).save()
+
+    with pytest.raises(UnavailableError):
+        authority.another().load()
+
+
+# Enrolling
+
+
+def test_a_good_challenge_gets_an_identity(authority: Authority, clock: Clock) -> None:
+    client, link = authority.client(), authority.link()
+
+    certificate = authority.enroll(client, authority.challenge(link)).certificate
+
+    assert certificate.public_key() == client.key.public_key()
+    assert certificate.subject == client.subject
+    assert certificate.not_valid_after_utc == clock() + timedelta(days=365)
+    trusted = authority.trust(certificate)
+    stored = Certificate.get(tables.CERTIFICATE_PARTITION + trusted.hash, tables.RECORD)
+    assert stored.associated_id is None
+    assert stored.link == LINK
+    assert stored.not_after == trusted.not_after.timestamp()
+    assert stored.ttl > stored.not_after
+    assert authority.uses() == 1
+
+
+def test_a_client_that_lost_the_answer_gets_the_same_certificate(authority: Authority, clock: Clock) -> None:
+    authority.link(max_uses=1)
+    client = authority.client()
+    message = client.request(authority.challenge())
+    first = authority.ask(client, message).certificate
+
+    assert authority.ask(client, message).certificate == first
+    clock.advance(hours=2)
+    assert authority.ask(client, message).certificate == first
+    assert authority.uses() == 1
+    assert len(items(Certificate)) == len(items(RedeemedChallenge)) == len(items(IssuedCertificate)) == 1
+
+
+def test_the_same_request_many_times_at_once_gets_one_certificate(authority: Authority) -> None:
+    authority.link(max_uses=1)
+    client = authority.client()
+    message = client.request(authority.challenge())
+
+    with ThreadPoolExecutor(4) as pool:
+        certificates = set(pool.map(lambda _: authority.ask(client, message).certificate, range(4)))
+
+    assert len(certificates) == 1
+    assert authority.uses() == 1
+
+
+def test_a_challenge_is_good_for_one_identity(authority: Authority) -> None:
+    authority.link()
+    challenge = authority.challenge()
+    authority.enroll(authority.client(), challenge)
+
+    for again in (authority.client(), authority.client(key=rsa_key("another"))):
+        assert authority.enroll(again, challenge).fail_info == BAD_REQUEST
+
+    assert authority.uses() == 1
+    assert len(items(Certificate)) == 1
+
+
+def test_one_challenge_in_many_hands_at_once_is_good_for_one_identity(authority: Authority) -> None:
+    authority.link()
+    challenge = authority.challenge()
+    clients = [authority.client(key=rsa_key(name)) for name in ("device", "another", "third")]
+
+    with ThreadPoolExecutor(3) as pool:
+        answers = list(pool.map(lambda client: authority.enroll(client, challenge), clients))
+
+    assert sorted(answer.status for answer in answers) == ["0", "2", "2"]
+    assert authority.uses() == 1
+
+
+def test_a_link_is_good_for_as_many_identities_as_it_says(authority: Authority) -> None:
+    authority.link(max_uses=2)
+    clients = [authority.client(key=rsa_key(name)) for name in ("device", "another", "third")]
+    challenges = [authority.challenge() for _ in clients]
+
+    with ThreadPoolExecutor(3) as pool:
+        answers = list(pool.map(authority.enroll, clients, challenges))
+
+    assert sorted(answer.status for answer in answers) == ["0", "0", "2"]
+    assert authority.uses() == 2
+    assert len(items(RedeemedChallenge)) == 2
+
+
+@pytest.mark.parametrize(
+    "challenge",
+    [None, "", "secret", "micromdm", core.UTF8String("ünïcode")],
+    ids=["missing", "empty", "guessed", "of another server", "no ascii"],
+)
+def test_without_a_challenge_of_ours_nothing_is_issued_and_nothing_is_written(
+    authority: Authority, challenge: str | core.Asn1Value | None
+) -> None:
+    authority.link()
+
+    assert authority.enroll(authority.client(), challenge).fail_info == BAD_REQUEST
+
+    assert items(EnrollmentItem) == []
+    assert authority.uses() == 0
+
+
+def test_an_expired_challenge_is_refused_and_nothing_is_written(authority: Authority, clock: Clock) -> None:
+    authority.link()
+    challenge = authority.challenge()
+    clock.advance(hours=1)
+
+    assert authority.enroll(authority.client(), challenge).fail_info == BAD_REQUEST
+
+    assert items(EnrollmentItem) == []
+
+
+@pytest.mark.parametrize("attributes", [{"revoked": True}, {"max_uses": 3, "uses": 3}], ids=["revoked", "used up"])
+def test_a_challenge_of_a_link_that_is_over_is_refused(authority: Authority, attributes: dict[str, Any]) -> None:
+    authority.link(**attributes)
+
+    assert authority.enroll(authority.client(), authority.challenge()).fail_info == BAD_REQUEST
+
+    assert items(EnrollmentItem) == []
+
+
+def test_a_challenge_of_a_deleted_link_does_not_bring_the_link_back(authority: Authority) -> None:
+    assert authority.enroll(authority.client(), authority.challenge()).fail_info == BAD_REQUEST
+
+    assert list(EnrollmentLink.query("enrollment_link")) == []
+
+
+def test_where_enrollment_is_open_a_challenge_needs_no_link(authority: Authority) -> None:
+    challenge = authority.challenge(None)
+
+    assert authority.enroll(authority.client(), challenge).status == "0"
+    assert authority.enroll(authority.client(), challenge).fail_info == BAD_REQUEST
+
+
+def test_a_transaction_id_alone_gets_nobody_elses_certificate(authority: Authority) -> None:
+    authority.link()
+    same = core.PrintableString("the same transaction")
+    authority.enroll(authority.client(transaction_id=same), authority.challenge())
+
+    other = authority.client(transaction_id=same, key=rsa_key("another"))
+
+    assert authority.enroll(other, authority.challenge()).certificate.public_key() == other.key.public_key()
+
+
+def test_a_weak_key_is_refused_and_the_challenge_stays_good(authority: Authority) -> None:
+    authority.link()
+    challenge = authority.challenge()
+
+    assert authority.enroll(authority.client(key=rsa_key("weak", 1024)), challenge).fail_info == BAD_ALG
+    assert authority.enroll(authority.client(), challenge).status == "0"
+
+
+def test_a_request_that_cannot_be_decrypted_is_refused(authority: Authority) -> None:
+    authority.link()
+    client = authority.client(forge_ciphertext=lambda ciphertext: bytes(len(ciphertext)))
+
+    answer = authority.enroll(client, authority.challenge())
+
+    assert (answer.status, answer.fail_info, answer.has_content) == ("2", BAD_MESSAGE_CHECK, False)
+
+
+@pytest.mark.parametrize("message_type", ["3", "18", "20", "21", "22", "99"])
+def test_other_kinds_of_messages_are_refused(authority: Authority, message_type: str) -> None:
+    assert authority.enroll(authority.client(message_type=message_type), "x").fail_info == BAD_REQUEST
+
+
+def test_what_is_no_message_costs_no_call(authority: Authority) -> None:
+    with pytest.raises(MalformedBodyError):
+        authority.service.pki_operation(b"no message")
+
+    assert list(CertificateAuthority.query("ca")) == []
+
+
+# Renewing
+
+
+def test_a_renewed_identity_takes_over_at_once(device: IdentifiedDevice, clock: Clock) -> None:
+    old = device.certificate
+    renewal = device.renewal()
+
+    device.issued = device.authority.enroll(renewal, None).certificate
+
+    record = device.record
+    assert device.issued.public_key() == rsa_key("renewed").public_key()
+    assert (record.identity, record.previous_identity) == (device.certificate.hash, old.hash)
+    assert record.identity_not_after == device.certificate.not_after.timestamp()
+    assert record.state == "enrolled"
+    device.token_update(b"new token")
+    assert device.idle() is None
+    associated = Certificate.get(tables.CERTIFICATE_PARTITION + device.certificate.hash, tables.RECORD)
+    assert associated.associated_id == device.udid
+
+
+def test_after_a_renewal_the_old_identity_may_report_and_nothing_else(device: IdentifiedDevice) -> None:
+    device.fleet.enqueue([device.udid], "C1")
+    assert device.idle() == "C1"
+    device.authority.enroll(device.renewal(), None)
+
+    assert device.acknowledge("C1") is None
+    with pytest.raises(IdentityError):
+        device.token_update()
+
+
+def test_a_renewed_identity_keeps_its_name_whatever_the_request_says(device: IdentifiedDevice) -> None:
+    somebody_else = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "somebody else")])
+
+    renewed = device.authority.enroll(device.renewal(subject=somebody_else), None).certificate
+
+    assert renewed.subject == device.issued.subject
+
+
+def test_a_device_that_lost_the_renewal_gets_the_same_one(device: IdentifiedDevice) -> None:
+    renewal = device.renewal()
+    message = renewal.request(None)
+    first = device.authority.ask(renewal, message).certificate
+
+    assert device.authority.ask(renewal, message).certificate == first
+    assert device.record.identity == device.authority.trust(first).hash
+
+
+def test_a_device_that_lost_the_renewal_for_good_can_renew_again(device: IdentifiedDevice, clock: Clock) -> None:
+    """It has nothing but the old certificate, however long it lay in a drawer."""
+    device.authority.enroll(device.renewal("lost"), None)
+    clock.advance(days=300)
+
+    device.issued = device.authority.enroll(device.renewal("second try"), None).certificate
+
+    assert device.record.identity == device.certificate.hash
+    device.token_update()
+
+
+def test_an_identity_that_was_renewed_and_replaced_since_renews_nothing(device: IdentifiedDevice) -> None:
+    first = device.renewal("second")
+    second = first.renewal(device.authority.enroll(first, None).certificate, rsa_key("third"))
+    device.authority.enroll(second, None)
+
+    assert device.authority.enroll(device.renewal("fourth"), None).fail_info == BAD_CERT_ID
+
+
+def test_an_expired_identity_renews_within_its_grace_and_not_after(device: IdentifiedDevice, clock: Clock) -> None:
+    clock.advance(days=365 + 29)
+    renewed = device.authority.enroll(device.renewal(), None).certificate
+    assert renewed.not_valid_after_utc == clock() + timedelta(days=365)
+
+    clock.advance(days=2)
+    assert device.authority.enroll(device.renewal("too late"), None).fail_info == BAD_CERT_ID
+
+
+def test_an_identity_that_never_enrolled_renews_nothing(authority: Authority) -> None:
+    authority.link()
+    client = authority.client()
+    certificate = authority.enroll(client, authority.challenge()).certificate
+
+    assert authority.enroll(client.renewal(certificate, rsa_key("renewed")), None).fail_info == BAD_CERT_ID
+    assert len(items(Certificate)) == 1
+
+
+def test_a_certificate_of_another_ca_renews_nothing(device: IdentifiedDevice, clock: Clock) -> None:
+    stranger = new_certificate_authority("ACME", now=clock())
+    csr = x509.load_der_x509_csr(device.client.csr(None))
+    foreign = issue(csr, ca=stranger, now=clock(), days=365)
+
+    refused = device.authority.enroll(device.client.renewal(foreign, rsa_key("renewed")), None)
+
+    assert refused.fail_info == BAD_CERT_ID
+
+
+@pytest.mark.parametrize("end", ["checked out", "blocked"])
+def test_an_enrollment_that_has_ended_is_not_renewed(device: IdentifiedDevice, end: str) -> None:
+    if end == "checked out":
+        device.check_out()
+    else:
+        device.record.update([Enrollment.blocked.set(True)])
+
+    assert device.authority.enroll(device.renewal(), None).fail_info == BAD_CERT_ID
+    assert device.record.identity == device.certificate.hash
+
+
+def test_a_new_enrollment_ends_what_the_old_identity_may_renew(device: IdentifiedDevice) -> None:
+    newcomer = device.newcomer()
+    newcomer.authenticate()
+
+    assert device.authority.enroll(device.renewal(), None).fail_info == BAD_CERT_ID
+    assert device.record.identity == newcomer.certificate.hash
+
+
+def test_a_renewal_that_meets_a_new_enrollment_of_its_device_does_not_undo_it(device: IdentifiedDevice) -> None:
+    newcomer = device.newcomer()
+    service = device.authority.another(Interrupted(newcomer.authenticate))
+    renewal = device.renewal()
+
+    assert renewal.read(service.pki_operation(renewal.request(None))).fail_info == BAD_CERT_ID
+    assert device.record.identity == newcomer.certificate.hash
+    assert device.record.state == "authenticated"
+
+
+def test_older_clients_renew_with_a_challenge_under_their_old_certificate(device: IdentifiedDevice) -> None:
+    """A PKCSReq that is signed with an existing certificate, for another key: a new enrollment follows it."""
+    renewal = replace(device.renewal(), message_type="19")
+
+    assert device.authority.enroll(renewal, device.authority.challenge()).status == "0"
+    assert device.authority.enroll(replace(renewal), None).fail_info == BAD_REQUEST
