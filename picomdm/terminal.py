@@ -45,7 +45,7 @@ class Terminal:
 
     def plain(self, text: str) -> None:
         """Say something as it is: a URL that is copied, a document."""
-        self._out.out(text, highlight=False)
+        self._out.out(_printable(text), highlight=False)
 
     def note(self, text: str) -> None:
         """Say something beside the answer, in rich's markup; programs do not hear it."""
@@ -110,4 +110,11 @@ def _cell(value: Cell) -> str:
         return _NOTHING
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return escape(str(value))
+    return escape(_printable(str(value)))
+
+
+def _printable(text: str) -> str:
+    # A device names itself: what it sends must not reach the terminal as an escape sequence.
+    return "".join(
+        character if character.isprintable() or character == "\n" else "\N{REPLACEMENT CHARACTER}" for character in text
+    )

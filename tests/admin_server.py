@@ -1,0 +1,48 @@
+"""The admin API on this machine: the real functions behind a small HTTP server."""
+
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from functions.admin import app as admin
+from functions.commands import app as commands
+from tests.gateway import Gateway
+
+
+class AdminServer(ThreadingHTTPServer):
+    """The admin API on 127.0.0.1; remembers what it was asked."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.admin, self.commands = Gateway(admin.lambda_handler), Gateway(commands.lambda_handler)
+        self.requests: list[tuple[str, str, dict[str, str]]] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: AdminServer
+
+    def handle_any(self) -> None:
+        url = urlsplit(self.path)
+        path = unquote(url.path)
+        headers = dict(self.headers.items())
+        self.server.requests.append((self.command, self.path, headers))
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        of_commands = path.startswith(("/v1/commands", "/v1/push/")) or path.endswith(("/commands", "/results"))
+        function = self.server.commands if of_commands else self.server.admin
+        answer = function.request(self.command, path, body or None, headers=headers, query=dict(parse_qsl(url.query)))
+        self.send_response(answer.status)
+        for name, value in answer.headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(answer.body)))
+        self.end_headers()
+        self.wfile.write(answer.body)
+
+    do_GET = do_POST = do_PUT = do_DELETE = handle_any  # noqa: N815 - as http.server looks them up
+
+    def log_message(self, *arguments: object) -> None:
+        """Say nothing: it would stand among what the command line says."""
