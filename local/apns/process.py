@@ -36,6 +36,10 @@ class ApnsControl:
         answer = self._call("GET", f"/devices/{token}/wait?timeout={seconds}", timeout=seconds + 10)
         return cast("dict[str, Any]", json.loads(answer)) if answer else None
 
+    def devices(self) -> list[dict[str, Any]]:
+        """Return what is known of all devices."""
+        return cast("list[dict[str, Any]]", json.loads(self._call("GET", "/devices")))
+
     def device(self, token: str) -> dict[str, Any]:
         """Return what is known of a device."""
         return cast("dict[str, Any]", json.loads(self._call("GET", f"/devices/{token}")))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, TypeVar
 
-from pynamodb.exceptions import DoesNotExist, PynamoDBException, UpdateError
+from pynamodb.exceptions import PynamoDBException, UpdateError
 
 from mdmlib.apple.certificates import PushIdentity
 from mdmlib.apple.enrollment_id import EnrollmentID, EnrollmentType
@@ -19,10 +19,9 @@ from mdmlib.services.push_certificates import PushCertificates
 from mdmlib.services.push_info import PushInfo, push_token_hash
 from mdmlib.services.push_pace import PushPace
 from mdmlib.services.push_queue import MAX_DELAY_SECONDS, PushMessage, PushQueue, PushTarget
-from mdmlib.store import tables
 from mdmlib.store.enrollments import EnrollmentStore
 from mdmlib.store.sealing import Sealer
-from mdmlib.store.tables import Enrollment, Message
+from mdmlib.store.tables import Enrollment
 
 PUSH_FAILED_TOPIC: Final = "mdm.PushFailed"
 
@@ -202,7 +201,8 @@ class PushService:
                 push.attempt,
                 push.message_id,
             )
-        if outcome.timestamp and push.attempt < MAX_ATTEMPTS and self._token_told_after(record, outcome.timestamp):
+        told_after = outcome.timestamp and (record.token_updated_at or 0) > outcome.timestamp.timestamp()
+        if told_after and push.attempt < MAX_ATTEMPTS:
             return push
         try:
             record.update(
@@ -218,14 +218,6 @@ class PushService:
             return None  # A TokenUpdate, or the end of the enrollment, was quicker.
         self._events.publish(MDMEvent.from_document(self._push_failed(record, target, outcome)))
         return None
-
-    def _token_told_after(self, record: Enrollment, moment: datetime) -> bool:
-        """Whether the last TokenUpdate came after ``moment``."""
-        try:
-            message = Message.get(record.enrollment_id, f"{tables.MESSAGE}TokenUpdate")
-        except DoesNotExist:
-            return False
-        return bool(message.received_at > moment.timestamp())
 
     def _push_failed(self, record: Enrollment, target: PushTarget, outcome: Outcome) -> dict[str, Any]:
         """Return the document of an ``mdm.PushFailed`` event.
