@@ -1,0 +1,242 @@
+"""What operators do to a stack itself: looking into its queues, redriving, examining, destroying."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from local.emulator import Emulator
+from mdmlib.settings import Settings
+from tests.admin_server import AdminServer
+from tests.command_lines import CommandLine
+from tests.fleet import TOPIC
+
+QUEUES = ("Push", "Webhook", "Sweep", "EventFallback")
+
+
+@pytest.fixture
+def stack(aws: Emulator, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A stack with what the command line looks for, deployed without the functions."""
+    name = f"picomdm-{uuid4().hex[:8]}"
+    resources: dict[str, Any] = {
+        "Bus": {"Type": "AWS::Events::EventBus", "Properties": {"Name": name}},
+        "Bucket": {"Type": "AWS::S3::Bucket"},
+        "Secret": {
+            "Type": "AWS::SecretsManager::Secret",
+            "DeletionPolicy": "Retain",
+            "Properties": {"GenerateSecretString": {}},
+        },
+        "EnrollmentTable": _table("enrollment_id"),
+        "ResourceTable": _table("collection"),
+        "TargetDeadLetterQueue": {"Type": "AWS::SQS::Queue"},
+    }
+    outputs = {
+        "EventBusName": {"Ref": "Bus"},
+        "PayloadBucketName": {"Ref": "Bucket"},
+        "SecretArn": {"Ref": "Secret"},
+        "EnrollmentTableName": {"Ref": "EnrollmentTable"},
+        "ResourceTableName": {"Ref": "ResourceTable"},
+        "TargetDeadLetterQueueUrl": {"Ref": "TargetDeadLetterQueue"},
+    }
+    for queue in QUEUES:
+        for kind in ("Queue", "DeadLetterQueue"):
+            resources[f"{queue}{kind}"] = {"Type": "AWS::SQS::Queue"}
+            outputs[f"{queue}{kind}Url"] = {"Ref": f"{queue}{kind}"}
+    aws.cloudformation.create_stack(
+        StackName=name,
+        TemplateBody=json.dumps(
+            {"Resources": resources, "Outputs": {key: {"Value": value} for key, value in outputs.items()}}
+        ),
+    )
+    aws.cloudformation.get_waiter("stack_create_complete").wait(StackName=name, WaiterConfig={"Delay": 1})
+    monkeypatch.setenv("PICOMDM_STACK", name)
+    yield name
+    if _exists(aws, name):
+        aws.cloudformation.delete_stack(StackName=name)
+
+
+# Queues
+
+
+def test_messages_that_were_given_up_are_counted(stack: str, aws: Emulator, picomdm: CommandLine) -> None:
+    _send(aws, stack, "WebhookDeadLetterQueueUrl", "one")
+    _send(aws, stack, "WebhookQueueUrl", "two")
+    counts = {entry["name"]: entry for entry in picomdm("queues", "--json").document["queues"]}
+
+    assert (counts["webhook"]["waiting"], counts["webhook"]["given_up"]) == (1, 1)
+    assert (counts["push"]["waiting"], counts["push"]["given_up"]) == (0, 0)
+    assert picomdm("queues").code == 0
+
+
+def test_a_redrive_puts_all_messages_back_as_they_were(stack: str, aws: Emulator, picomdm: CommandLine) -> None:
+    bodies = {json.dumps({"number": number}) for number in range(25)} | {"x" * 100_000, "y" * 100_000, "z" * 100_000}
+    for body in bodies:
+        _send(aws, stack, "PushDeadLetterQueueUrl", body)
+    said = picomdm("redrive", "push", "--json")
+
+    assert (said.code, said.document) == (0, {"queue": "push", "moved": 28, "dropped": 0, "left": 0})
+    assert _receive_all(aws, stack, "PushQueueUrl") == bodies
+    assert _receive_all(aws, stack, "PushDeadLetterQueueUrl") == set()
+    assert picomdm("redrive", "push", "--json").document["moved"] == 0
+
+
+def test_events_that_the_bus_could_not_deliver_become_deliveries_again(
+    stack: str, aws: Emulator, picomdm: CommandLine
+) -> None:
+    event = {"detail-type": "mdm.Connect", "source": "picomdm.mdm", "detail": {"event_id": "1"}}
+    rule = f"arn:aws:events:us-east-1:000000000000:rule/{stack}/{stack}-webhook-0123456789ab"
+    schedule = {"detail-type": "Scheduled Event", "source": "aws.events", "detail": {}}
+    _send(aws, stack, "TargetDeadLetterQueueUrl", json.dumps(event), RULE_ARN=rule)
+    _send(aws, stack, "TargetDeadLetterQueueUrl", json.dumps(schedule), RULE_ARN="arn:schedule")
+    _send(aws, stack, "TargetDeadLetterQueueUrl", "not ours")
+    said = picomdm("redrive", "targets", "--json")
+
+    assert (said.code, said.document) == (1, {"queue": "targets", "moved": 1, "dropped": 1, "left": 1})
+    assert [json.loads(body) for body in _receive_all(aws, stack, "WebhookQueueUrl")] == [
+        {"subscription": "0123456789ab", "event": {"event_id": "1"}}
+    ]
+
+
+def test_a_queue_that_is_none_is_wrong_usage(stack: str, picomdm: CommandLine) -> None:
+    said = picomdm("redrive", "everything")
+
+    assert said.code == 2
+    assert "webhook" in said.err
+
+
+# Doctor
+
+
+def test_the_doctor_says_what_helps(
+    stack: str,
+    aws: Emulator,
+    server: AdminServer,
+    picomdm: CommandLine,
+    push_certificate: bytes,
+    tmp_path: Any,
+) -> None:
+    _send(aws, stack, "SweepDeadLetterQueueUrl", "lost")
+    ill = picomdm("doctor")
+
+    assert ill.code == 1
+    assert "push-cert upload" in ill.out
+    assert "picomdm redrive sweep" in ill.out
+
+    (tmp_path / "push.pem").write_bytes(push_certificate)
+    picomdm("push-cert", "upload", str(tmp_path / "push.pem"))
+    picomdm("redrive", "sweep")
+    well = picomdm("doctor", "--json")
+
+    assert (well.code, well.document["well"]) == (0, True)
+    assert TOPIC in well.out
+
+
+def test_the_doctor_goes_on_when_one_examination_fails(
+    environment: Settings, stack: str, picomdm: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PICOMDM_ADMIN_URL", "http://127.0.0.1:9")
+    monkeypatch.setattr("picomdm.admin_api._ATTEMPTS", 1)  # the waits between attempts are tested elsewhere
+    said = picomdm("doctor", "--json")
+
+    assert said.code == 1
+    assert {finding["what"] for finding in said.document["findings"]} >= {"admin API", "queue push"}
+
+
+# The stack
+
+
+def test_a_stack_that_is_not_there_is_2(aws: Emulator, picomdm: CommandLine) -> None:
+    said = picomdm("--stack", "nothing", "devices")
+
+    assert said.code == 2
+    assert "(no_stack)" in said.err
+
+
+def test_the_admin_api_is_found_through_the_stack(stack: str, picomdm: CommandLine) -> None:
+    assert "has no output AdminUrl" in picomdm("devices").err
+
+
+# Destroy
+
+
+def test_a_deployment_is_destroyed_with_what_it_made_itself(stack: str, aws: Emulator, picomdm: CommandLine) -> None:
+    bucket = _output(aws, stack, "PayloadBucketName")
+    for number in range(3):
+        aws.s3.put_object(Bucket=bucket, Key=f"results/{number}", Body=b"sealed")
+    for name in ("0123456789ab", "ba9876543210"):
+        rule = f"{stack}-webhook-{name}"
+        aws.events.put_rule(Name=rule, EventBusName=stack, EventPattern='{"source": ["picomdm.mdm"]}')
+        aws.events.put_targets(
+            Rule=rule, EventBusName=stack, Targets=[{"Id": "queue", "Arn": "arn:aws:sqs:us-east-1:000000000000:q"}]
+        )
+    secret = _output(aws, stack, "SecretArn")
+    said = picomdm("destroy", "--yes", "--json")
+
+    assert said.code == 0, said.err
+    assert said.document == {"stack": stack, "rules": 2, "objects": 3, "secret_kept": True}
+    assert not _exists(aws, stack)
+    assert bucket not in [entry["Name"] for entry in aws.s3.list_buckets()["Buckets"]]
+    assert aws.secretsmanager.describe_secret(SecretId=secret)["Name"]
+
+
+def test_destroying_asks_for_the_stacks_name(stack: str, aws: Emulator, picomdm: CommandLine) -> None:
+    mistyped = picomdm("destroy", stdin="yes\n")
+    unanswered = picomdm("destroy")
+
+    assert (mistyped.code, unanswered.code) == (2, 2)
+    assert stack in mistyped.err
+    assert _exists(aws, stack)
+    assert picomdm("destroy", stdin=f"{stack}\n").code == 0
+    assert not _exists(aws, stack)
+
+
+def test_a_protected_deployment_is_not_touched(stack: str, aws: Emulator, picomdm: CommandLine) -> None:
+    bucket = _output(aws, stack, "PayloadBucketName")
+    aws.s3.put_object(Bucket=bucket, Key="results/1", Body=b"sealed")
+    table = _output(aws, stack, "EnrollmentTableName")
+    aws.dynamodb.update_table(TableName=table, DeletionProtectionEnabled=True)
+    said = picomdm("destroy", "--yes")
+
+    assert said.code == 1
+    assert f"aws dynamodb update-table --no-deletion-protection-enabled --table-name {table}" in said.err
+    assert aws.s3.list_objects_v2(Bucket=bucket)["KeyCount"] == 1
+    aws.dynamodb.update_table(TableName=table, DeletionProtectionEnabled=False)
+
+
+def _table(key: str) -> dict[str, Any]:
+    return {
+        "Type": "AWS::DynamoDB::Table",
+        "Properties": {
+            "BillingMode": "PAY_PER_REQUEST",
+            "AttributeDefinitions": [{"AttributeName": key, "AttributeType": "S"}],
+            "KeySchema": [{"AttributeName": key, "KeyType": "HASH"}],
+        },
+    }
+
+
+def _output(aws: Emulator, stack: str, name: str) -> str:
+    outputs = aws.cloudformation.describe_stacks(StackName=stack)["Stacks"][0]["Outputs"]
+    return next(output["OutputValue"] for output in outputs if output["OutputKey"] == name)
+
+
+def _exists(aws: Emulator, stack: str) -> bool:
+    stacks = aws.cloudformation.list_stacks()["StackSummaries"]
+    return any(entry["StackName"] == stack and entry["StackStatus"] != "DELETE_COMPLETE" for entry in stacks)
+
+
+def _send(aws: Emulator, stack: str, queue: str, body: str, **attributes: str) -> None:
+    aws.sqs.send_message(
+        QueueUrl=_output(aws, stack, queue),
+        MessageBody=body,
+        MessageAttributes={name: {"DataType": "String", "StringValue": value} for name, value in attributes.items()},
+    )
+
+
+def _receive_all(aws: Emulator, stack: str, queue: str) -> set[str]:
+    url = _output(aws, stack, queue)
+    bodies: set[str] = set()
+    while messages := aws.sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages"):
+        bodies |= {message["Body"] for message in messages}
+    return bodies
