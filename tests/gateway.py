@@ -50,7 +50,10 @@ class Gateway:
         query: Mapping[str, str] | None = None,
     ) -> Answer:
         """Send a request; ``path`` is percent-decoded, as the gateway hands it on."""
-        event = http_event(method, path, body, headers=headers, query=query)
+        return self.answer(http_event(method, path, body, headers=headers, query=query))
+
+    def answer(self, event: dict[str, Any]) -> Answer:
+        """Let the function answer an event, and return what the gateway makes of it."""
         answer = self._handler(event, FunctionContext())
         content = answer.get("body") or ""
         return Answer(
