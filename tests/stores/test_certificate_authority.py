@@ -313,6 +313,17 @@ def test_a_transaction_id_alone_gets_nobody_elses_certificate(authority: Authori
     assert authority.enroll(other, authority.challenge()).certificate.public_key() == other.key.public_key()
 
 
+def test_a_client_with_one_key_and_transaction_id_for_life_enrolls_anew(authority: Authority) -> None:
+    authority.link()
+    client = authority.client(transaction_id=core.PrintableString("hash of the key"))
+    first = authority.enroll(client, authority.challenge()).certificate
+
+    second = authority.enroll(client, authority.challenge()).certificate
+
+    assert second.serial_number != first.serial_number
+    assert authority.uses() == 2
+
+
 def test_a_weak_key_is_refused_and_the_challenge_stays_good(authority: Authority) -> None:
     authority.link()
     challenge = authority.challenge()
@@ -360,6 +371,15 @@ def test_a_renewed_identity_takes_over_at_once(device: IdentifiedDevice, clock: 
     assert device.idle() is None
     associated = Certificate.get(tables.CERTIFICATE_PARTITION + device.certificate.hash, tables.RECORD)
     assert associated.associated_id == device.udid
+
+
+def test_a_client_with_one_key_and_transaction_id_for_life_renews(device: IdentifiedDevice) -> None:
+    for _ in range(2):
+        renewal = device.client.renewal(device.issued, device.client.key, transaction_id=device.client.transaction_id)
+        renewed = device.authority.enroll(renewal, None).certificate
+        assert renewed.serial_number != device.issued.serial_number
+        device.issued = renewed
+        assert device.record.identity == device.certificate.hash
 
 
 def test_after_a_renewal_the_old_identity_may_report_and_nothing_else(device: IdentifiedDevice) -> None:

@@ -118,7 +118,7 @@ class CertificateAuthorityService:
             challenge = self._challenges.recognize(request.challenge_password)
         except ForbiddenError as error:
             raise _refusal(error.message, code=error.code) from error
-        key = _transaction_key(message, request)
+        key = _transaction_key(message, request, warrant=challenge.nonce)
         if self._challenges.is_over(challenge):
             if issued := _issued(key):
                 return issued
@@ -150,7 +150,7 @@ class CertificateAuthorityService:
         else, and may lie in a drawer before it asks again.
         """
         signer = self._verified(request, ca)
-        key = _transaction_key(message, request)
+        key = _transaction_key(message, request, warrant=signer.hash)
         for _ in range(_ATTEMPTS):
             if issued := _issued(key):
                 return issued
@@ -303,13 +303,17 @@ def _hash(certificate: x509.Certificate) -> str:
     return hashlib.sha256(certificate.public_bytes(Encoding.DER)).hexdigest()
 
 
-def _transaction_key(message: PkiMessage, request: CertificateRequest) -> str:
+def _transaction_key(message: PkiMessage, request: CertificateRequest, *, warrant: str) -> str:
     """Return the partition of what a transaction was answered with.
 
-    The key to be certified is a part of it: who merely repeats somebody's transaction ID gets nothing of theirs.
+    The key to be certified is a part of it, so that who merely repeats somebody's transaction ID gets nothing of
+    theirs; and so is the ``warrant``, a challenge's nonce or a certificate's hash, because some clients have one key
+    and one transaction ID for life: a new warrant is a new request.
     """
-    transaction = hashlib.sha256(message.transaction_id).digest()
-    return tables.ISSUED_PARTITION + hashlib.sha256(transaction + spki(request.csr.public_key())).hexdigest()
+    parts = (message.transaction_id, spki(request.csr.public_key()), warrant.encode())
+    return (
+        tables.ISSUED_PARTITION + hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
+    )
 
 
 def _association(certificate_hash: str) -> Certificate | None:
