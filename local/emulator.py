@@ -22,6 +22,7 @@ import boto3
 from botocore.config import Config
 
 if TYPE_CHECKING:
+    from mypy_boto3_apigatewayv2 import ApiGatewayV2Client
     from mypy_boto3_cloudformation import CloudFormationClient
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_events import EventBridgeClient
@@ -179,6 +180,11 @@ class Emulator:
             "aws_secret_access_key": secret_key,
             "config": Config(retries={"total_max_attempts": 1}, read_timeout=60),
         }
+
+    @cached_property
+    def apigatewayv2(self) -> "ApiGatewayV2Client":
+        """Its API Gateway, as far as HTTP APIs go."""
+        return boto3.client("apigatewayv2", **self._options())
 
     @cached_property
     def cloudformation(self) -> "CloudFormationClient":

@@ -123,6 +123,17 @@ class Stack:
                 _parts=parts.pop_all(),
             )
 
+    def logs(self) -> dict[str, str]:
+        """Return what the functions have logged until now, by the function's short name (``connect``)."""
+        prefix = f"/picomdm/{self.name}/"
+        logs = self.emulator.logs
+        found: dict[str, str] = {}
+        for group in logs.describe_log_groups(logGroupNamePrefix=prefix)["logGroups"]:
+            pages = logs.get_paginator("filter_log_events").paginate(logGroupName=group["logGroupName"])
+            messages = [event["message"].rstrip("\n") for page in pages for event in page["events"]]
+            found[group["logGroupName"].removeprefix(prefix)] = "\n".join(messages)
+        return found
+
     def stop(self) -> None:
         """Stop everything that was started, in the opposite order. Safe to repeat."""
         self._parts.close()
