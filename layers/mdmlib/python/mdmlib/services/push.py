@@ -94,13 +94,18 @@ class PushService:
                 stay.add(message_id)
             else:
                 pushes += [_Push(target, message.attempt, message_id) for target in message.targets]
-        room = self._pace.room()
+        room = self._pace.begin()
         for (topic, attempt), group in _grouped(pushes[room:], lambda push: (push.target.topic, push.attempt)):
             # What the pace leaves no time for has not failed.
             stay |= self._queue_again(topic, group, attempt=attempt, delay_seconds=self._pace.seconds)
         for topic, group in _grouped(pushes[:room], lambda push: push.target.topic):
             stay |= self._deliver(topic, group)
         return [message_id for message_id in messages if message_id in stay]
+
+    def close(self) -> None:
+        """Close all connections; a function never does, for Lambda ends without a word."""
+        for client in self._clients.values():
+            client.close()
 
     def _deliver(self, topic: str, pushes: Sequence[_Push]) -> set[str]:
         """Push to one topic; return the ids of messages that must come again."""
@@ -141,6 +146,7 @@ class PushService:
     def _send(self, topic: str, pushes: Sequence[_Push]) -> list[Outcome]:
         """Push at the set pace; outcomes are in the order of ``pushes``."""
         outcomes: list[Outcome] = []
+        rest = Outcome(Verdict.PASSING, "no time left")
         try:
             client = self._client(topic)
             for start, stop in self._pace.slices(len(pushes)):
@@ -155,10 +161,11 @@ class PushService:
                 outcomes += answers
                 if all(answer.status is None for answer in answers):
                     # Nobody is there: waiting for a connection again and again would take all our time.
+                    rest = answers[-1]
                     break
         except NotFoundError as error:
-            outcomes.append(Outcome(Verdict.REFUSED, error.code))
-        return outcomes + [outcomes[-1]] * (len(pushes) - len(outcomes))
+            rest = Outcome(Verdict.REFUSED, error.code)
+        return outcomes + [rest] * (len(pushes) - len(outcomes))
 
     def _client(self, topic: str, *, fresh: bool = False) -> ApnsClient:
         """Return the topic's client: a new one when its certificate is another than it was."""

@@ -10,7 +10,7 @@ class PushPace:
     """Spreads pushes over time, from one invocation to the next."""
 
     seconds: Final = 20
-    """The time that one invocation may spend on pushes; what it has no time for waits so long."""
+    """The time that one invocation plans for its pushes; what it has no time for waits so long."""
 
     def __init__(self, per_second: int, *, clock: Callable[[], float], sleep: Callable[[float], None]) -> None:
         """``clock`` is in seconds and goes on while the process is frozen."""
@@ -18,17 +18,24 @@ class PushPace:
         self._clock = clock
         self._sleep = sleep
         self._free_at = 0.0
+        self._end_at = 0.0
 
-    def room(self) -> int:
-        """Return how many pushes one invocation has time for."""
+    def begin(self) -> int:
+        """Begin an invocation; return how many pushes it has time for."""
+        self._end_at = self._clock() + 2 * self.seconds
         return self._per_second * self.seconds
 
     def slices(self, count: int) -> Iterator[tuple[int, int]]:
-        """Yield the slices ``(start, stop)`` of ``count`` pushes, each when its time has come."""
+        """Yield the slices ``(start, stop)`` of ``count`` pushes, each when its time has come.
+
+        They end early when APNs is so slow that the invocation takes twice as long as planned.
+        """
         size = max(1, self._per_second // _SLICES_A_SECOND)
         for start in range(0, count, size):
             stop = min(start + size, count)
             now = self._clock()
+            if now > self._end_at:
+                return
             # A clock that was set back must not make us wait for the future that it came from.
             wait = min(max(0.0, self._free_at - now), 1.0)
             if wait:
