@@ -25,6 +25,7 @@ def main(arguments: list[str] | None = None) -> None:
     serve.add_argument("--port", type=int, default=0, help="of the provider's side; 0: a free one")
     serve.add_argument("--control-port", type=int, default=0, help="of the control interface; 0: a free one")
     serve.add_argument("--ready-file", type=Path, help="written, in one piece, once both are listening")
+    serve.add_argument("--stop-with-stdin", action="store_true", help="end when standard input is closed")
 
     certificate = commands.add_parser("certificate", help="issue a push certificate: PEM with its key on stdout")
     certificate.add_argument("--state", type=Path, required=True)
@@ -38,11 +39,23 @@ def main(arguments: list[str] | None = None) -> None:
         sys.stdout.buffer.write(Portal(options.state).push.issue_push(options.topic, days=options.days))
 
 
+class _UntilClosed(asyncio.Protocol):
+    """Ends the program with whoever holds the other end of its standard input, however that one ends."""
+
+    def __init__(self, stop: asyncio.Event) -> None:
+        self._stop = stop
+
+    def connection_lost(self, _exc: Exception | None) -> None:
+        self._stop.set()
+
+
 async def _serve(options: argparse.Namespace) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
+    if options.stop_with_stdin:
+        await loop.connect_read_pipe(lambda: _UntilClosed(stop), sys.stdin)
 
     portal = Portal(options.state)
     service = Service(portal, Devices(options.state / "devices.json"))

@@ -118,10 +118,11 @@ class ApnsSimulator:
                 [
                     *(sys.executable, "-m", "local.apns", "serve"),
                     *("--state", state, "--ready-file", ready_file),
-                    *("--port", str(port), "--control-port", str(control_port)),
+                    *("--port", str(port), "--control-port", str(control_port), "--stop-with-stdin"),
                 ],
                 cwd=REPOSITORY,
-                stdin=subprocess.DEVNULL,
+                # Held open until we end: the simulator outlives nobody who started it.
+                stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 # Ctrl-C in a terminal goes to the whole group: whoever started the simulator stops it.
@@ -131,13 +132,15 @@ class ApnsSimulator:
         while not ready_file.exists():
             if process.poll() is not None or time.monotonic() > deadline:
                 process.kill()
-                process.wait()
+                process.communicate()
                 raise ApnsSimulatorError(f"The APNs simulator does not start:\n{log.read_text(errors='replace')}")
             time.sleep(0.02)
         return cls(process, json.loads(ready_file.read_text()))
 
     def stop(self) -> None:
         """Stop the program and wait until it has ended. Safe to repeat."""
+        if self._process.stdin:
+            self._process.stdin.close()
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
             try:

@@ -65,6 +65,8 @@ class Service:
     def reset(self) -> None:
         """Forget what was seen and behave again."""
         self.behaviour = Behaviour()
+        for connection in list(self.connections):
+            connection.abort_if_frozen()
         self.pushes.clear()
         self.violations.clear()
         self.peak_streams = 0
@@ -269,6 +271,11 @@ class Connection(TlsServerProtocol):
         """Neither read nor answer any more, as a connection that a middlebox forgot."""
         self._frozen = True
         self.pause()
+
+    def abort_if_frozen(self) -> None:
+        """End a connection that nobody reads, and that would not notice its own end."""
+        if self._frozen:
+            self.abort()
 
     def _close_when_done(self) -> None:
         if self._last_stream is not None and not any(stream_id <= self._last_stream for stream_id in self._owed):

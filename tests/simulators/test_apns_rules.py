@@ -1,5 +1,6 @@
 """The simulated APNs holds a provider that is not ours, httpx, to Apple's rules."""
 
+import socket
 import ssl
 import threading
 import time
@@ -9,6 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
+from h2.connection import H2Connection
 
 from local.apns.process import ApnsControl, ApnsSimulator, ApnsSimulatorError
 
@@ -162,6 +164,32 @@ def test_a_certificate_of_another_authority_fails_the_handshake(
         pytest.raises(httpx.TransportError),
     ):
         push(client)
+
+
+def test_more_streams_than_allowed_end_the_connection_and_are_a_violation(
+    simulator: ApnsSimulator, apns: ApnsControl, tmp_path: Path
+) -> None:
+    apns.behave(max_streams=2, latency=5)
+    context = ssl.create_default_context(cadata=simulator.trust_anchor)
+    context.set_alpn_protocols(["h2"])
+    (tmp_path / "push.pem").write_bytes(apns.issue(TOPIC))
+    context.load_cert_chain(tmp_path / "push.pem")
+    port = httpx.URL(simulator.url).port
+    greedy = H2Connection()
+    greedy.initiate_connection()
+    for stream_id in (1, 3, 5):
+        headers = {":method": "POST", ":scheme": "https", ":path": f"/3/device/{TOKEN}", ":authority": "apns"}
+        greedy.send_headers(stream_id, [*headers.items(), *HEADERS.items()])
+
+    with (
+        socket.create_connection(("127.0.0.1", port)) as plain,
+        context.wrap_socket(plain, server_hostname="127.0.0.1") as tls,
+    ):
+        tls.sendall(greedy.data_to_send())
+        while tls.recv(65536):
+            pass
+
+    assert [violation["violation"].partition(":")[0] for violation in apns.violations()] == ["TooManyStreamsError"]
 
 
 class TestWaiting:

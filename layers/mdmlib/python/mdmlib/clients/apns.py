@@ -27,7 +27,7 @@ from cryptography.hazmat.primitives.serialization import (
 from hpack import HeaderTuple, NeverIndexedHeaderTuple
 
 from mdmlib.apple.certificates import PushIdentity
-from mdmlib.clients.apns_connection import ApnsConnection, ConnectError, NotTaken, Response, reason_of
+from mdmlib.clients.apns_connection import ApnsConnection, ConnectError, NotTaken, Response, explanation
 
 UNUSED_ASK_SECONDS: Final = 1
 """After so long without use a connection is asked (PING) whether it is still one."""
@@ -137,15 +137,16 @@ class ApnsClient:
         it may have taken is not: the outcome is passing, and the caller decides when to push again.
         """
         delivery = _Delivery(notifications)
-        fruitless = 0
+        fruitless, farewell = 0, ""
         try:
             while delivery.waiting and fruitless < _TRIES:
                 connection, fresh = self._connected()
                 answers = self._send_over(connection, delivery, fresh=fresh)
                 fruitless = 0 if answers else fruitless + 1
                 if connection.lost or connection.going_away:
+                    farewell = connection.lost or connection.farewell
                     self.close()
-            delivery.end(Outcome(Verdict.PASSING, "APNs takes no requests"))
+            delivery.end(Outcome(Verdict.PASSING, f"APNs takes no requests: {farewell}"))
         except ConnectError as error:
             self.close()
             verdict = Verdict.REFUSED if error.certificate_refused else Verdict.PASSING
@@ -276,7 +277,7 @@ def _payload(notification: Notification) -> bytes:
 def _outcome(response: Response) -> Outcome:
     if response.status == 200:  # noqa: PLR2004 - OK
         return _ACCEPTED
-    document = reason_of(response.body)
+    document = explanation(response.body)
     reason = str(document.get("reason") or f"status {response.status}")
     if response.status == _GONE or reason in _TOKEN_REASONS:
         return Outcome(Verdict.TOKEN_REFUSED, reason, response.status, _timestamp(document.get("timestamp")))

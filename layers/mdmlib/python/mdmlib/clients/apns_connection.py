@@ -8,8 +8,9 @@ import json
 import selectors
 import socket
 import ssl
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Final, Self
 
 from h2.config import H2Configuration
@@ -27,9 +28,8 @@ from h2.events import (
 from h2.exceptions import H2Error
 from hpack import HeaderTuple
 
-_FRAME_HEADER_BYTES: Final = 9
-_GOAWAY_TYPE: Final = 0x7
-_LARGEST_FRAME_BYTES: Final = 16384
+from mdmlib.clients.http2_frames import FrameError, GoAway, Http2Frames
+
 _READ_BYTES: Final = 65536
 
 # More would only lie in buffers: at 30 ms to Apple this is 10,000 pushes a second.
@@ -76,6 +76,7 @@ class Unknown:
 Result = Response | NotTaken | Unknown
 
 _REFUSED: Final = NotTaken(refused=True)
+_GONE_AWAY: Final = NotTaken(refused=False)
 
 
 @dataclass(slots=True)
@@ -128,7 +129,7 @@ class ApnsConnection:
         )
         self._h2.initiate_connection()
         self._out = bytearray(self._h2.data_to_send())
-        self._in = bytearray()
+        self._in = Http2Frames()
         self._streams: dict[int, _Stream] = {}
         self._results: list[tuple[int, Result]] = []
         self._greeted = False
@@ -136,6 +137,8 @@ class ApnsConnection:
         self._heard_at = clock()
         self.going_away = False
         """APNs takes no further request, but still answers those that it took."""
+        self.farewell = ""
+        """Why it is going away."""
         self.lost: str | None = None
         """Why nothing can be done with the connection any more."""
         self.certificate_refused = False
@@ -217,7 +220,7 @@ class ApnsConnection:
                     self._read()
             # What the answers call for (acknowledgements of settings, pings, windows) shall not wait for a request.
             self._write()
-        except H2Error as error:
+        except (FrameError, H2Error) as error:
             self._lose(f"APNs broke the protocol: {type(error).__name__}")
         except OSError as error:
             self.certificate_refused = _is_about_certificate(error)
@@ -231,7 +234,9 @@ class ApnsConnection:
         If nothing was heard in all that time, the connection is lost and all are returned.
         """
         now = self._clock()
-        overdue = [stream_id for stream_id, stream in self._streams.items() if now - stream.sent_at >= older_than]
+        # The oldest come first.
+        late = takewhile(lambda item: now - item[1].sent_at >= older_than, self._streams.items())
+        overdue = [stream_id for stream_id, _ in late]
         if overdue and now - self._heard_at >= older_than:
             self._lose("APNs does not answer")
         else:
@@ -287,41 +292,20 @@ class ApnsConnection:
                 break
             anything = True
             self._heard_at = self._clock()
-            self._in += data
-            for frames in self._split_off_goaway():
+            for frames in self._in.feed(data):
+                if isinstance(frames, GoAway):
+                    self._go_away(frames)
+                    continue
                 for event in self._h2.receive_data(frames):
                     self._handle(event)
         return anything
 
-    def _split_off_goaway(self) -> Iterator[bytes]:
-        """Yield the whole frames that have arrived, but for GOAWAY, which is seen to here.
-
-        h2 closes itself upon GOAWAY and takes the answers that are still owed (RFC 9113 section 6.8) for a breach of
-        the protocol.
-        """
-        start = end = 0
-        while len(self._in) - end >= _FRAME_HEADER_BYTES:
-            length = int.from_bytes(self._in[end : end + 3])
-            if length > _LARGEST_FRAME_BYTES:
-                self._lose("APNs sent an oversized frame")
-                return
-            following = end + _FRAME_HEADER_BYTES + length
-            if following > len(self._in):
-                break
-            if self._in[end + 3] == _GOAWAY_TYPE:
-                yield bytes(self._in[start:end])
-                self._go_away(bytes(self._in[end + _FRAME_HEADER_BYTES : following]))
-                start = following
-            end = following
-        yield bytes(self._in[start:end])
-        del self._in[:end]
-
-    def _go_away(self, frame: bytes) -> None:
+    def _go_away(self, goaway: GoAway) -> None:
         """Take back what APNs did not take. A server may say it twice, with a lower last stream (RFC 9113, 6.8)."""
         self.going_away = True
-        last_stream_id = int.from_bytes(frame[:4]) & 0x7FFFFFFF
-        for stream_id in [stream_id for stream_id in self._streams if stream_id > last_stream_id]:
-            self._settle(stream_id, NotTaken(refused=False))
+        self.farewell = str(explanation(goaway.debug_data).get("reason") or f"error code {goaway.error_code}")
+        for stream_id in [stream_id for stream_id in self._streams if stream_id > goaway.last_stream_id]:
+            self._settle(stream_id, _GONE_AWAY)
 
     def _handle(self, event: Event) -> None:
         if isinstance(event, ResponseReceived):
@@ -354,8 +338,8 @@ class ApnsConnection:
             self._settle(stream_id, Unknown(self.lost))
 
 
-def reason_of(body: bytes) -> dict[str, object]:
-    """Return the JSON document with which APNs explains itself, empty when there is none."""
+def explanation(body: bytes) -> dict[str, object]:
+    """Return the JSON document with which APNs explains itself, in answers and in GOAWAY; empty when there is none."""
     try:
         document = json.loads(body)
     except ValueError:
