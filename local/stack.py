@@ -150,10 +150,8 @@ def deploy(
 
     Raises ``BuildError`` and :class:`DeployError`.
     """
-    # Functions run in the emulator's own interpreter, whatever their runtime says.
-    version = (VIRTUAL_ENVIRONMENT / "bin" / "python").resolve().name
     architecture = "arm64" if platform.machine() in {"arm64", "aarch64"} else "x86_64"
-    target = Target(runtime=version, architecture=architecture)
+    target = Target(runtime=_emulated_runtime(), architecture=architecture)
     values = {**target.parameters, **parameters}
     with exclusive():
         report("Building the functions and their layer")
@@ -237,6 +235,16 @@ def _administrator(emulator: Emulator, policy_arn: str, directory: Path) -> Keys
         memory.touch(mode=0o600)
         memory.write_text(json.dumps({"access_key": key["AccessKeyId"], "secret_key": key["SecretAccessKey"]}))
     return Keys(**json.loads(memory.read_text()), region=REGION)
+
+
+def _emulated_runtime() -> str:
+    """Return the runtime to build for: functions run in the emulator's own interpreter, whatever theirs is said to be."""
+    for line in (VIRTUAL_ENVIRONMENT / "pyvenv.cfg").read_text().splitlines():
+        name, _, value = line.partition(" = ")
+        if name == "version":
+            major, minor = value.split(".")[:2]
+            return f"python{major}.{minor}"
+    raise DeployError(f"{VIRTUAL_ENVIRONMENT} does not say which Python it has: remove it, and run `make setup`.")
 
 
 def _port(url: str) -> int:
