@@ -63,8 +63,8 @@ class CommandQueueStore:
 
     def first_page(self, enrollment_id: str) -> FirstPage:
         """Read the record and the first commands in one call."""
-        answer = tables.connection().client.query(
-            TableName=EnrollmentItem.Meta.table_name,
+        answer = tables.dynamodb_client().query(
+            TableName=str(EnrollmentItem.Meta.table_name),
             ExpressionAttributeValues={":id": {"S": enrollment_id}, ":end": {"S": _END_OF_PENDING}},
             **_FIRST_PAGE_QUERY,
         )

@@ -29,7 +29,7 @@ The resource table (hash ``collection``, range ``name``) holds everything that a
 Times that are compared are epoch seconds (``*_at`` numbers); ``ttl`` is the attribute that DynamoDB deletes by.
 """
 
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 from zlib import crc32
 
 from pynamodb.attributes import (
@@ -410,13 +410,19 @@ def bind(
         # On the base class, so that its subclasses find this one: each would make a client of its own.
         base._connection = None  # noqa: SLF001 - a table's name may change between tests
         base._get_connection()  # noqa: SLF001
-        connection = base._get_connection().connection  # noqa: SLF001
-        connection._client = client or EnrollmentItem._get_connection().connection.client  # noqa: SLF001
+        connection: Any = base._get_connection().connection  # noqa: SLF001
+        connection._client = client or dynamodb_client()  # noqa: SLF001
 
 
 def connection() -> Connection:
     """Return the connection that both tables share, for transactions."""
     return EnrollmentItem._get_connection().connection  # noqa: SLF001
+
+
+def dynamodb_client() -> "DynamoDBClient":
+    """Return the client that both tables share, for what pynamodb would do at a higher price."""
+    client: Any = connection().client
+    return cast("DynamoDBClient", client)
 
 
 def shard_of(key: str) -> str:
