@@ -16,6 +16,7 @@ import pytest
 from local.apns.process import ApnsControl, ApnsSimulator
 from mdmlib.apple.certificates import PushIdentity
 from mdmlib.clients.apns import ApnsClient, Notification, Outcome, Verdict
+from mdmlib.services.push_queue import MAX_MAGIC_BYTES
 
 TOPIC = "com.apple.mgmt.External.0f5a3f0e-0000-4000-8000-000000000001"
 TOKEN = "5d" * 32
@@ -137,6 +138,13 @@ def test_a_magic_of_any_characters_reaches_the_device(client: ApnsClient, apns: 
     client.send([notification("ab12", 'Zauber "ß" \\ 🪄')])
 
     assert apns.device("ab12")["pushes"] == 1
+
+
+def test_the_longest_magic_that_is_queued_fits_into_a_payload(client: ApnsClient, apns: ApnsControl) -> None:
+    magic = "\x01" * MAX_MAGIC_BYTES
+    apns.register("ab13", topic=TOPIC, magic=magic)
+
+    assert verdicts(client.send([notification("ab13", magic)])) == {Verdict.ACCEPTED: 1}
 
 
 def test_nothing_to_send_opens_no_connection(client: ApnsClient, apns: ApnsControl) -> None:

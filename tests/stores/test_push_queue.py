@@ -1,6 +1,7 @@
 """The push queue keeps what it is given, and keeps it to itself."""
 
 import json
+import random
 
 import boto3
 import pytest
@@ -88,9 +89,14 @@ def test_push_data_that_cannot_be_pushed_to_fails_alone(
 def test_long_push_data_makes_messages_short_enough_for_sqs(
     queue: PushQueue, aws: Emulator, settings: Settings
 ) -> None:
-    # Incompressible, as random as a device can make it.
+    # As long and as incompressible as devices can make it.
+    chance = random.Random(17)
     targets = [
-        target(f"{number:0512}", token=f"{number:064x}" * 8, magic="".join(map(chr, range(300, 812))))
+        target(
+            f"{number:0512}",
+            token=chance.randbytes(256).hex(),
+            magic="".join(chr(chance.randrange(0x4E00, 0x9FFF)) for _ in range(170)),
+        )
         for number in range(2 * MAX_TARGETS)
     ]
 
@@ -99,6 +105,17 @@ def test_long_push_data_makes_messages_short_enough_for_sqs(
     found = bodies(aws, settings)
     assert len(found) > 2
     assert max(len(body) for body in found) < 256 * 1024
+
+
+def test_a_magic_that_is_no_proper_text_harms_nobody(
+    queue: PushQueue, aws: Emulator, settings: Settings, sealer: Sealer
+) -> None:
+    odd = target("odd", magic="\ud83e")
+
+    assert queue.send([odd, target("good")]) == {"odd": None, "good": None}
+
+    (message,) = [PushMessage.decode(body, sealer) for body in bodies(aws, settings)]
+    assert message.targets == (odd, target("good"))
 
 
 def test_when_sqs_is_away_each_target_says_so_and_nothing_is_raised(settings: Settings, sealer: Sealer) -> None:
