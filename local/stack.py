@@ -238,7 +238,7 @@ def _administrator(emulator: Emulator, policy_arn: str, directory: Path) -> Keys
 
 
 def _emulated_runtime() -> str:
-    """Return the runtime to build for: functions run in the emulator's own interpreter, whatever theirs is said to be."""
+    """Return the runtime to build for: functions run in the emulator's own interpreter, whatever theirs is."""
     for line in (VIRTUAL_ENVIRONMENT / "pyvenv.cfg").read_text().splitlines():
         name, _, value = line.partition(" = ")
         if name == "version":
