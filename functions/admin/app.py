@@ -84,7 +84,7 @@ def list_enrollments() -> Response[str]:
 @app.get("/v2/enrollments/<enrollment_id>")
 def get_enrollment(enrollment_id: str) -> Response[str]:
     """Tell of one enrollment."""
-    return v2.get_enrollment(enrollment_id, runtime.enrollment_service())
+    return v2.get_enrollment(enrollment_id, admin_edge.decode(app.current_event), runtime.enrollment_service())
 
 
 @logger.inject_lambda_context(correlation_id_path=correlation_paths.API_GATEWAY_HTTP)

@@ -13,6 +13,7 @@ from local.emulator import Emulator
 from mdmlib.settings import Settings
 from mdmlib.store import tables
 from mdmlib.store.sealing import Sealer
+from tests.api_description import DescribedGateway
 from tests.deployment import Clock
 from tests.fleet import TOPIC, Fleet
 from tests.gateway import Answer, Gateway
@@ -33,7 +34,7 @@ def push_certificate(authority: Authority) -> bytes:
 
 @pytest.fixture
 def gateway(environment: Settings) -> Gateway:
-    return Gateway(function.lambda_handler)
+    return DescribedGateway(function.lambda_handler)
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from mdmlib import runtime
 from mdmlib.settings import Settings
 from mdmlib.store import tables
 from mdmlib.store.sealing import Sealer
+from tests.api_description import DescribedGateway
 from tests.deployment import Clock
 from tests.fleet import TOPIC, Fleet, FleetDevice
 from tests.gateway import Gateway
@@ -26,7 +27,7 @@ PROFILE = b"""<?xml version="1.0" encoding="UTF-8"?><plist version="1.0"><dict/>
 
 @pytest.fixture
 def gateway(environment: Settings) -> Gateway:
-    return Gateway(function.lambda_handler)
+    return DescribedGateway(function.lambda_handler)
 
 
 @pytest.fixture
@@ -154,15 +155,15 @@ REFUSALS: list[tuple[str, bytes, int, str, str | None]] = [
     (
         "an enrollment that names another partition",
         b'{"udid": "command#the-profile", "request_type": "ProfileList"}',
-        404,
-        "unknown_enrollment",
+        400,
+        "invalid_field",
         "udid",
     ),
     (
         "an enrollment longer than any key",
         b'{"udid": "' + b"x" * 3_000 + b'", "request_type": "ProfileList"}',
-        404,
-        "unknown_enrollment",
+        400,
+        "invalid_field",
         "udid",
     ),
 ]
@@ -255,6 +256,14 @@ def test_micromdms_push_says_why_it_cannot(gateway: Gateway, device: FleetDevice
         "invalid_field",
         "expiration",
     )
+
+
+def test_a_push_to_what_is_too_long_for_an_id_wakes_nobody(gateway: Gateway) -> None:
+    micro = gateway.request("POST", f"/v1/push/{'x' * 3_000}")
+    nano = gateway.get(f"/v1/push/{'x' * 3_000}")
+
+    assert micro.status == 404
+    assert (nano.status, list(nano.document["status"])) == (500, ["x" * 3_000])
 
 
 @pytest.mark.usefixtures("push_certificate")

@@ -54,8 +54,9 @@ def list_enrollments(request: AdminRequest, enrollments: "Enrollments") -> "Resp
     return answer_v2(HTTPStatus.OK, _list("enrollments", page, _listed_enrollment))
 
 
-def get_enrollment(enrollment_id: str, enrollments: "Enrollments") -> "Response[str]":
+def get_enrollment(enrollment_id: str, request: AdminRequest, enrollments: "Enrollments") -> "Response[str]":
     """``GET /v2/enrollments/{id}``: all that is known of one enrollment, without its secrets."""
+    Fields(request.query, known=())
     return answer_v2(HTTPStatus.OK, _enrollment(enrollments.get(enrollment_id)))
 
 
