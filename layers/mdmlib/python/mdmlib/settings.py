@@ -49,6 +49,15 @@ class Settings:
     """A command's result is kept for so many days."""
     pushes_per_second: int = 500
     """Pace of one push worker."""
+    user_authenticate: str = "decline"
+    """What a network user who logs in on a Mac gets: ``decline`` (410: not managed), ``empty`` (managed, with no proof
+    of who it is) or ``digest`` (managed after proving to be one of the managed users)."""
+    user_realm: str = "PicoMDM"
+    """Goes into the digests of managed users' passwords; with another one they all have to be set anew."""
+    return_to_service: str = "off"
+    """``on`` lets devices in return-to-service mode erase themselves for their next user."""
+    ddm_url: str = ""
+    """Another server for declarative management, which devices' requests are forwarded to; empty: this one."""
     webhook_url: str = ""
     """The first webhook subscription, made by the template; empty: none."""
 
@@ -84,5 +93,9 @@ class Settings:
             command_days=int(environment.get("COMMAND_DAYS", cls.command_days)),
             result_days=int(environment.get("RESULT_DAYS", cls.result_days)),
             pushes_per_second=int(environment.get("PUSHES_PER_SECOND", cls.pushes_per_second)),
+            user_authenticate=environment.get("USER_AUTHENTICATE", cls.user_authenticate),
+            user_realm=environment.get("USER_REALM", cls.user_realm),
+            return_to_service=environment.get("RETURN_TO_SERVICE", cls.return_to_service),
+            ddm_url=environment.get("DDM_URL", "").rstrip("/"),
             webhook_url=environment.get("WEBHOOK_URL", ""),
         )
