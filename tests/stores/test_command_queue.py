@@ -226,6 +226,17 @@ def test_a_checked_out_enrollment_is_refused_and_one_not_complete_is_not(fleet: 
     assert outcome.targets["NEW"].push_error == "push data missing for id"
 
 
+def test_a_token_that_apns_refused_is_not_pushed_to_until_there_is_a_new_one(fleet: Fleet) -> None:
+    device = fleet.device()
+    record = device.record
+    record.update([tables.Enrollment.push_failure.set("Unregistered")])
+
+    outcome = fleet.enqueue([device], "C1").targets[str(device)]
+    assert (outcome.queued, outcome.push_error) == (True, "APNs refused the push token: Unregistered")
+    device.token_update(b"a new token")
+    assert "refused" not in str(fleet.enqueue([device], "C2").targets[str(device)].push_error)
+
+
 def test_one_command_for_many_enrollments_is_stored_once(fleet: Fleet) -> None:
     devices = [fleet.device(f"D{number}") for number in range(30)]
     fleet.enqueuer.enqueue(command("C1", "InstallProfile", Payload=b"p" * 8_000), [str(device) for device in devices])

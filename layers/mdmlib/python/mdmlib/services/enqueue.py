@@ -276,11 +276,14 @@ class EnqueueService:
             result = outcome.targets[record.enrollment_id]
             if record.push is None:
                 result.push_error = "push data missing for id"
+            elif record.push_failure:
+                # A push that succeeds writes nothing: only the device's next TokenUpdate ends this.
+                result.push_error = f"APNs refused the push token: {record.push_failure}"
             elif not self._has_certificate(record.topic):
                 result.push_error = f"there is no push certificate for the topic {record.topic}"
             else:
                 push = PushInfo.open(record.push, self._sealer, record.enrollment_id)
-                result.push_result = str(uuid.uuid4()).upper()
+                result.push_result = str(uuid.uuid4())
                 targets.append(
                     PushTarget(
                         enrollment_id=record.enrollment_id,
