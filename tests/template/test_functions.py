@@ -1,0 +1,187 @@
+"""Functions: what they are made of, what they find in their environment, and how requests reach them."""
+
+import importlib
+import inspect
+import re
+from dataclasses import fields
+from typing import Any
+
+import pytest
+
+from mdmlib.settings import Settings
+from tests.template.document import REPOSITORY, Resource, Template, listed, named
+
+FUNCTIONS = sorted(folder.name for folder in (REPOSITORY / "functions").iterdir() if (folder / "app.py").exists())
+HTTP = {"checkin", "connect", "enroll", "commands", "admin"}
+APIS = {"DeviceApi": {"checkin", "connect", "enroll"}, "AdminApi": {"commands", "admin"}}
+
+
+def logical_id(function: str) -> str:
+    return f"{function.capitalize()}Function"
+
+
+def routes(template: Template, api: str) -> dict[str, Resource]:
+    """Return the routes of an API by their keys."""
+    found = {}
+    for route in template.of("ApiGatewayV2::Route").values():
+        if named(route["ApiId"]) == api:
+            found[route["RouteKey"]] = route
+    return found
+
+
+def target(template: Template, route: Resource) -> str:
+    """Return the function that a route leads to."""
+    integration = re.fullmatch(r"integrations/\$\{(\w+)\}", route["Target"]["Fn::Sub"])
+    assert integration
+    properties = template.resources[integration[1]]["Properties"]
+    assert properties["ApiId"] == route["ApiId"]
+    folder: str = template.function(named(properties["IntegrationUri"]))["CodeUri"]
+    return folder.removeprefix("functions/").removesuffix("/")
+
+
+def handled_routes(function: str) -> set[str]:
+    """Return the keys of the routes that a function's code answers."""
+    app: Any = importlib.import_module(f"functions.{function}.app").app
+    keys = set()
+    for route in (*app._static_routes, *app._dynamic_routes):
+        path = re.sub(r"<\w+>", "{}", route.path)
+        keys |= {f"{method} {path}" for method in listed(route.method)}
+    return keys
+
+
+def test_every_function_is_in_the_template(template: Template) -> None:
+    folders = {function["CodeUri"] for function in template.of("Serverless::Function").values()}
+
+    assert folders == {f"functions/{name}/" for name in FUNCTIONS}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_function_has_a_role_and_a_log_of_its_own(template: Template, name: str) -> None:
+    function = template.function(logical_id(name))
+
+    assert named(function["Role"]) == f"{name.capitalize()}Role"
+    log = named(function["LoggingConfig"]["LogGroup"])
+    assert log == f"{name.capitalize()}Logs"
+    role = template.resources[named(function["Role"])]["Properties"]
+    statements = role["Policies"][0]["PolicyDocument"]["Statement"]
+    assert [each["Resource"] for each in statements if "logs:PutLogEvents" in each["Action"]] == [
+        {"Fn::GetAtt": [log, "Arn"]}
+    ]
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_function_is_traced_and_structured_in_its_log(template: Template, name: str) -> None:
+    function = template.function(logical_id(name))
+
+    assert function["Tracing"] == {"Ref": "Tracing"}
+    assert template.parameters["Tracing"]["Default"] == "Active"
+    assert function["LoggingConfig"]["LogFormat"] == "JSON"
+    assert function["Environment"]["Variables"]["POWERTOOLS_SERVICE_NAME"] == name
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_the_handler_is_where_lambda_looks_for_it(template: Template, name: str) -> None:
+    module, _, handler = template.function(logical_id(name))["Handler"].partition(".")
+
+    assert (REPOSITORY / "functions" / name / f"{module}.py").exists()
+    assert callable(getattr(importlib.import_module(f"functions.{name}.{module}"), handler))
+
+
+def test_functions_find_all_settings_in_their_environment_and_nothing_else(template: Template) -> None:
+    variables = set(template.function_defaults["Environment"]["Variables"])
+
+    assert variables == {field.name.upper() for field in fields(Settings)}
+
+
+def test_defaults_of_the_template_are_those_of_the_settings(template: Template) -> None:
+    defaults = {
+        name: str(parameter.default)
+        for name, parameter in inspect.signature(Settings).parameters.items()
+        if parameter.default is not inspect.Parameter.empty
+    }
+    for setting, default in defaults.items():
+        reference = template.function_defaults["Environment"]["Variables"][setting.upper()]
+        assert str(template.parameters[reference["Ref"]]["Default"]) == default, setting
+
+
+@pytest.mark.parametrize("api", APIS)
+def test_routes_lead_to_the_functions_that_answer_them_and_none_is_missing(template: Template, api: str) -> None:
+    found: dict[str, set[str]] = {name: set() for name in APIS[api]}
+    for key, route in routes(template, api).items():
+        found[target(template, route)].add(re.sub(r"\{\w+\}", "{}", key))
+
+    assert found == {name: handled_routes(name) for name in APIS[api]}
+
+
+def test_every_function_that_answers_requests_is_reached_through_one_api(template: Template) -> None:
+    assert set().union(*APIS.values()) == HTTP
+    for integration in template.of("ApiGatewayV2::Integration").values():
+        assert integration["IntegrationType"] == "AWS_PROXY"
+        assert integration["PayloadFormatVersion"] == "2.0"
+
+
+@pytest.mark.parametrize(("api", "name"), [(api, name) for api, names in APIS.items() for name in sorted(names)])
+def test_an_api_may_call_its_functions_and_nobody_else_may(template: Template, api: str, name: str) -> None:
+    permissions = [
+        each for each in template.of("Lambda::Permission").values() if named(each["FunctionName"]) == logical_id(name)
+    ]
+
+    assert [each["Principal"] for each in permissions] == ["apigateway.amazonaws.com"]
+    assert permissions[0]["SourceArn"]["Fn::Sub"].endswith(f":${{{api}}}/*")
+
+
+def test_every_admin_route_asks_for_iam(template: Template) -> None:
+    found = routes(template, "AdminApi")
+
+    assert found
+    assert {route["AuthorizationType"] for route in found.values()} == {"AWS_IAM"}
+
+
+def test_nothing_is_public_but_the_device_edge(template: Template) -> None:
+    public = {
+        key
+        for api in template.of("ApiGatewayV2::Api")
+        for key, route in routes(template, api).items()
+        if route["AuthorizationType"] == "NONE"
+    }
+
+    assert public == {
+        "PUT /mdm",
+        "PUT /mdm/checkin",
+        "PUT /mdm/connect",
+        "GET /mdm/enroll",
+        "GET /mdm/enroll/{token}",
+        "GET /scep",
+        "POST /scep",
+    }
+    assert not template.of("Lambda::Url")
+    assert not any("FunctionUrlConfig" in each for each in template.of("Serverless::Function").values())
+
+
+def test_every_stage_is_throttled(template: Template) -> None:
+    stages = template.of("ApiGatewayV2::Stage")
+
+    assert {named(stage["ApiId"]) for stage in stages.values()} == set(template.of("ApiGatewayV2::Api"))
+    for stage in stages.values():
+        for limit in ("ThrottlingRateLimit", "ThrottlingBurstLimit"):
+            reference = stage["DefaultRouteSettings"][limit]
+            assert int(template.parameters[reference["Ref"]]["Default"]) > 0
+
+
+def test_a_function_behind_an_api_ends_before_the_api_gives_up(template: Template) -> None:
+    for name in HTTP:
+        assert template.function(logical_id(name))["Timeout"] < 30
+
+
+def test_every_log_ends_some_day(template: Template) -> None:
+    for log in template.of("Logs::LogGroup").values():
+        assert log["RetentionInDays"] == {"Ref": "LogRetentionDays"}
+
+
+def test_the_layer_is_built_for_what_the_functions_run_on(template: Template) -> None:
+    layer = template.resources["MdmlibLayer"]
+
+    assert layer["Properties"]["ContentUri"] == "layers/mdmlib/python/"
+    assert layer["Metadata"] == {"BuildMethod": {"Ref": "PythonRuntime"}, "BuildArchitecture": {"Ref": "Architecture"}}
+    assert template.function_defaults["Runtime"] == {"Ref": "PythonRuntime"}
+    assert template.function_defaults["Architectures"] == [{"Ref": "Architecture"}]
