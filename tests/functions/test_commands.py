@@ -391,6 +391,18 @@ def test_a_page_of_results_ends_before_it_is_too_long_for_an_answer(
     assert [len(page) for page in pages] == [1, 1, 1]
 
 
+def test_long_errors_end_a_page_too(gateway: Gateway, fleet: Fleet, device: FleetDevice) -> None:
+    error = dict.fromkeys(("ErrorDomain", "LocalizedDescription", "USEnglishDescription"), "x" * 5000)
+    for number in range(90):
+        fleet.enqueue([device], f"command-{number}", push=False)
+        device.report("Error", f"command-{number}", ErrorChain=[error] * 20)
+
+    first, *others = _pages(gateway, _results(), "results", payloads="false")
+
+    assert len(first) < 90
+    assert len(first) + sum(map(len, others)) == 90
+
+
 def test_a_report_that_outlived_its_time_in_the_bucket_is_null(
     gateway: Gateway, fleet: Fleet, device: FleetDevice
 ) -> None:

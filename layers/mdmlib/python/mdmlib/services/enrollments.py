@@ -18,8 +18,8 @@ MAX_LIMIT: Final = 100
 
 _EXAMINED: Final = 5_000
 _INDEX_PAGE: Final = 500
-# A page is cut here; one payload alone may be larger, and is then the only one on its page.
-_PAGE_PAYLOAD_BYTES: Final = 3 * 1024 * 1024
+# Lambda answers with at most 6 MiB, base64 included; one payload that is larger is the only one on its page.
+_PAGE_BYTES: Final = 3 * 1024 * 1024
 _DELETED: Final = "deleted"
 _T = TypeVar("_T")
 
@@ -139,6 +139,7 @@ class Enrollments:
             (QueuedCommand(item, _queue_state(item, now)) for item in waiting),
             lambda queued: QueuedCommand(queued.item, queued.state, self._open(self._queue.payload, queued.item)),
             position=lambda queued: queued.item.item.rpartition("#")[2],
+            size=lambda queued: len(queued.payload or b""),
             limit=limit,
             payloads=payloads,
         )
@@ -165,6 +166,7 @@ class Enrollments:
             (ReportedResult(item) for item in kept),
             lambda result: ReportedResult(result.item, self._open(self._queue.report, result.item)),
             position=lambda result: result.item.command_uuid,
+            size=lambda result: len(result.payload or b"") + len(repr(result.item.error_chain)),
             limit=limit,
             payloads=payloads,
         )
@@ -238,18 +240,19 @@ def _page(
     opened: Callable[[_T], _T],
     *,
     position: Callable[[_T], str],
+    size: Callable[[_T], int],
     limit: int,
     payloads: bool,
 ) -> Page[_T]:
-    """Cut a page: ``limit`` entries, or as many as have payloads that fit into an answer."""
+    """Cut a page: ``limit`` entries, or as many as fit into an answer."""
     page: list[_T] = []
-    size = 0
+    sum_of_sizes = 0
     for entry in entries:
         if len(page) == limit:
             return Page(page, position(page[-1]))
         whole = opened(entry) if payloads else entry
-        size += len(getattr(whole, "payload", None) or b"")
-        if page and size > _PAGE_PAYLOAD_BYTES:
+        sum_of_sizes += size(whole)
+        if page and sum_of_sizes > _PAGE_BYTES:
             return Page(page, position(page[-1]))
         page.append(whole)
     return Page(page)
