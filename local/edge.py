@@ -15,7 +15,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from local.ca import LocalAuthority
-from local.serving import ServerThread, passed_on
+from local.serving import BodyTooLargeError, ServerThread, body_of, passed_on
 
 MAX_HEAD_BYTES: Final = 10_240
 MAX_BODY_BYTES: Final = 10 * 1024 * 1024
@@ -53,23 +53,21 @@ class DeviceEdge:
         head = len(request.method) + len(request.raw_path) + sum(len(n) + len(v) for n, v in request.raw_headers)
         if head > MAX_HEAD_BYTES:
             return _refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
-        body = bytearray()
-        async for chunk in request.content.iter_any():
-            body += chunk
-            if len(body) > MAX_BODY_BYTES:
-                return _refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
         try:
+            body = await body_of(request, limit=MAX_BODY_BYTES)
             async with self._server.session.request(
                 request.method,
                 # Not parsed: a path that a device encoded in its own way stays so.
                 URL(self._upstream + request.raw_path, encoded=True),
                 headers=passed_on(request.headers),
-                data=bytes(body) if request.body_exists else None,
+                data=body,
                 allow_redirects=False,
             ) as answer:
                 content = await answer.read()
                 headers = [pair for pair in passed_on(answer.headers) if pair[0].lower() != "content-length"]
                 return web.Response(status=answer.status, headers=CIMultiDict(headers), body=content)
+        except BodyTooLargeError:
+            return _refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
         except ClientError:
             return _refusal(HTTPStatus.SERVICE_UNAVAILABLE)
 

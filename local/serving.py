@@ -84,6 +84,26 @@ class ServerThread:
                 await runner.cleanup()
 
 
+class BodyTooLargeError(Exception):
+    """A request's body exceeds the limit."""
+
+
+async def body_of(request: web.BaseRequest, *, limit: int | None = None) -> bytes | None:
+    """Read a request's whole body; None when it has none. Raises :class:`BodyTooLargeError` beyond ``limit`` bytes."""
+    if not request.body_exists:
+        return None
+    if request.headers.get("Expect", "").lower() == "100-continue":
+        # curl and botocore hold a body back until they are told, or a second has passed.
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0
+    body = bytearray()
+    async for chunk in request.content.iter_any():
+        body += chunk
+        if limit is not None and len(body) > limit:
+            raise BodyTooLargeError
+    return bytes(body)
+
+
 def passed_on(headers: Mapping[str, str]) -> list[tuple[str, str]]:
     """Return the header fields that a proxy passes on, in their order and spelling, repeated ones included."""
     return [(name, value) for name, value in headers.items() if name.lower() not in _HOP_BY_HOP]

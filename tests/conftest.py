@@ -6,6 +6,8 @@
 ``tables``          test      two fresh tables, the item classes of ``mdmlib.store.tables`` bound to them
 ``settings``        test      :class:`~mdmlib.settings.Settings` of a fresh bucket, bus, secret, queues and ``tables``
 ``environment``     test      the variables of ``settings`` set in this process; ``mdmlib.runtime`` starts anew
+``proxy``           test      as ``environment``, and every AWS call of this process' runtime goes through this
+                              :class:`~local.aws_proxy.AwsProxy`, which counts it (``proxy.counts``) and can disturb it
 ``sealer``          test      a sealer under the secret of ``settings``
 ``clock``           test      a :class:`tests.deployment.Clock` that stands at 2026-11-20 12:00 UTC until advanced
 ==================  ========  ============================================================================
@@ -21,6 +23,7 @@ from pathlib import Path
 import pytest
 from pytest_socket import disable_socket, enable_socket
 
+from local.aws_proxy import AwsProxy
 from local.emulator import Emulator
 from mdmlib import runtime
 from mdmlib.settings import Settings
@@ -75,6 +78,20 @@ def environment(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator
     runtime.forget()
     yield settings
     runtime.forget()
+
+
+@pytest.fixture(scope="session")
+def _aws_proxy(aws: Emulator) -> Iterator[AwsProxy]:
+    with AwsProxy(aws.url) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def proxy(environment: Settings, _aws_proxy: AwsProxy, monkeypatch: pytest.MonkeyPatch) -> AwsProxy:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", _aws_proxy.url)
+    runtime.forget()
+    _aws_proxy.reset()
+    return _aws_proxy
 
 
 @pytest.fixture
