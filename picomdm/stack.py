@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any, Final
 
 import typer
@@ -14,6 +15,7 @@ from picomdm.errors import RefusedError, SetupError
 _POLL_SECONDS: Final = 2.0
 _DELETED: Final = "DELETE_COMPLETE"
 _FAILED: Final = "DELETE_FAILED"
+_GONE: Final = frozenset({"NoSuchBucket", "ResourceNotFoundException"})
 
 
 def destroy(
@@ -66,7 +68,10 @@ def _refuse_protected(operator: Operator) -> None:
     dynamodb = deployment.client("dynamodb")
     for output in ("EnrollmentTableName", "ResourceTableName"):
         table = deployment.output(output)
-        if dynamodb.describe_table(TableName=table)["Table"].get("DeletionProtectionEnabled"):
+        protected = False
+        with _gone_already():
+            protected = dynamodb.describe_table(TableName=table)["Table"].get("DeletionProtectionEnabled")
+        if protected:
             raise RefusedError(
                 f"The table {table} is protected from deletion; first: aws dynamodb update-table "
                 f"--no-deletion-protection-enabled --table-name {table}",
@@ -88,6 +93,16 @@ def _ask(operator: Operator) -> None:
         raise SetupError("That is not its name; nothing was deleted.", code="not_confirmed")
 
 
+@contextmanager
+def _gone_already() -> Iterator[None]:
+    """Let pass that something is not there: an earlier attempt may have come as far as this."""
+    try:
+        yield
+    except ClientError as error:
+        if error.response["Error"]["Code"] not in _GONE:
+            raise
+
+
 def _delete_webhook_rules(
     events: Any,  # noqa: ANN401 - a client of botocore
     bus: str,
@@ -95,13 +110,15 @@ def _delete_webhook_rules(
     tell: Callable[[str], None],
 ) -> int:
     """Delete the rules that were made while the deployment ran: CloudFormation cannot delete a bus that has any."""
-    names = [
-        rule["Name"]
-        for page in _pages(events.list_rules, EventBusName=bus, NamePrefix=prefix)
-        for rule in page["Rules"]
-        # The template's own is CloudFormation's to delete.
-        if rule["Name"] != f"{prefix}default"
-    ]
+    names: list[str] = []
+    with _gone_already():
+        names += [
+            rule["Name"]
+            for page in _pages(events.list_rules, EventBusName=bus, NamePrefix=prefix)
+            for rule in page["Rules"]
+            # The template's own is CloudFormation's to delete.
+            if rule["Name"] != f"{prefix}default"
+        ]
     for name in names:
         tell(f"Deleting the rule {name} …")
         targets = [
@@ -127,18 +144,19 @@ def _pages(call: Callable[..., dict[str, Any]], **arguments: str) -> Iterator[di
 def _empty_bucket(s3: Any, bucket: str, tell: Callable[[str], None]) -> int:  # noqa: ANN401 - a client of botocore
     """Delete all objects with all their versions: CloudFormation deletes no bucket that holds anything."""
     deleted = 0
-    for page in s3.get_paginator("list_object_versions").paginate(Bucket=bucket):
-        found = [
-            {"Key": entry["Key"], "VersionId": entry["VersionId"]}
-            for entry in page.get("Versions", []) + page.get("DeleteMarkers", [])
-        ]
-        if not found:
-            continue
-        answer = s3.delete_objects(Bucket=bucket, Delete={"Objects": found, "Quiet": True})
-        if errors := answer.get("Errors"):
-            raise RefusedError(f"S3 does not delete {len(errors)} objects: {errors[0].get('Message')}")
-        deleted += len(found)
-        tell(f"Deleted {deleted} objects …")
+    with _gone_already():
+        for page in s3.get_paginator("list_object_versions").paginate(Bucket=bucket):
+            found = [
+                {"Key": entry["Key"], "VersionId": entry["VersionId"]}
+                for entry in page.get("Versions", []) + page.get("DeleteMarkers", [])
+            ]
+            if not found:
+                continue
+            answer = s3.delete_objects(Bucket=bucket, Delete={"Objects": found, "Quiet": True})
+            if errors := answer.get("Errors"):
+                raise RefusedError(f"S3 does not delete {len(errors)} objects: {errors[0].get('Message')}")
+            deleted += len(found)
+            tell(f"Deleted {deleted} objects …")
     return deleted
 
 

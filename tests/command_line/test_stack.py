@@ -181,6 +181,26 @@ def test_a_deployment_is_destroyed_with_what_it_made_itself(stack: str, aws: Emu
     assert aws.secretsmanager.describe_secret(SecretId=secret)["Name"]
 
 
+def test_what_an_earlier_attempt_deleted_does_not_stop_the_next(
+    stack: str, aws: Emulator, picomdm: CommandLine
+) -> None:
+    aws.s3.delete_bucket(Bucket=_output(aws, stack, "PayloadBucketName"))
+    aws.events.delete_event_bus(Name=stack)
+    aws.dynamodb.delete_table(TableName=_output(aws, stack, "EnrollmentTableName"))
+    said = picomdm("destroy", "--yes", "--json")
+
+    assert (said.code, said.document["rules"], said.document["objects"]) == (0, 0, 0), said.err
+    assert not _exists(aws, stack)
+
+
+def test_the_master_keys_go_only_when_that_is_said(stack: str, aws: Emulator, picomdm: CommandLine) -> None:
+    secret = _output(aws, stack, "SecretArn")
+    assert picomdm("destroy", "--yes", "--with-secret").code == 0
+
+    with pytest.raises(aws.secretsmanager.exceptions.ResourceNotFoundException):
+        aws.secretsmanager.get_secret_value(SecretId=secret)
+
+
 def test_destroying_asks_for_the_stacks_name(stack: str, aws: Emulator, picomdm: CommandLine) -> None:
     mistyped = picomdm("destroy", stdin="yes\n")
     unanswered = picomdm("destroy")
