@@ -1,0 +1,186 @@
+"""What each request may cost in calls of AWS, counted by the proxy in front of the emulator, with warm functions."""
+
+import json
+import plistlib
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from functions.checkin import app as checkin
+from functions.commands import app as commands
+from functions.connect import app as connect
+from local.aws_proxy import AwsProxy
+from local.emulator import Emulator
+from mdmlib import runtime
+from mdmlib.settings import Settings
+from mdmlib.store import tables
+from tests.fleet import command
+from tests.gateway import FunctionContext, http_event
+from tests.signed_device import TOPIC, SignedDevice, trusted_authority
+
+UDID = "A5EF1BA1-586D-4F29-B4F3-759DADAC2DDD"
+USER_ID = "B0B0B0B0-0000-0000-0000-000000000001"
+
+QUERY, GET, UPDATE, DELETE = "dynamodb.Query", "dynamodb.GetItem", "dynamodb.UpdateItem", "dynamodb.DeleteItem"
+PUT, BATCH_GET, BATCH_WRITE = "dynamodb.PutItem", "dynamodb.BatchGetItem", "dynamodb.BatchWriteItem"
+TRANSACT, PUT_EVENTS, PUT_OBJECT = "dynamodb.TransactWriteItems", "events.PutEvents", "s3.PutObject"
+SEND, SEND_BATCH = "sqs.SendMessage", "sqs.SendMessageBatch"
+
+
+class Site:
+    """Warm functions behind the counting proxy, and one enrolled device."""
+
+    def __init__(self, proxy: AwsProxy) -> None:
+        self.proxy = proxy
+        self.device = SignedDevice(trusted_authority(), UDID)
+        self._numbers = iter(range(1_000_000))
+        self(self.authenticate())
+        self(self.token_update())
+        self(self.device.report("Idle"))
+        self.enqueue("warm up")
+        self(self.device.report("Acknowledged", "warm up"))
+
+    def __call__(self, event: dict[str, Any], app: Any = None) -> dict[str, int]:
+        """Let a function handle the event; return the calls that it made."""
+        app = app or (connect if event["rawPath"] == "/mdm/connect" else checkin)
+        self.proxy.reset()
+        answer = app.lambda_handler(event, FunctionContext())
+        assert answer["statusCode"] in {200, 201}
+        return dict(self.proxy.counts)
+
+    def authenticate(self) -> dict[str, Any]:
+        return self.device.checkin("Authenticate", SerialNumber="C02XXXX", BuildVersion=str(next(self._numbers)))
+
+    def token_update(self, **fields: Any) -> dict[str, Any]:
+        token = next(self._numbers).to_bytes(32, "big")
+        return self.device.checkin("TokenUpdate", Token=token, PushMagic="magic", **fields)
+
+    def enqueue(self, uuid: str, ids: tuple[str, ...] = (UDID,), *, size: int = 0) -> None:
+        fields = {"Payload": b"p" * size} if size else {}
+        runtime.enqueue_service().enqueue(command(uuid, "InstallProfile", **fields), ids, push=False)
+
+
+@pytest.fixture
+def site(aws: Emulator, environment: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    with AwsProxy(aws.url) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+        runtime.forget()
+        runtime.bind_tables()
+        tables.PushCertificate(
+            "push_certificate", TOPIC, certificate=b"", private_key=b"", not_after=4_102_444_800, uploaded_at=0
+        ).save()
+        yield Site(proxy)
+
+
+def test_an_idle_connect_with_nothing_to_send_is_one_query_and_one_event(site: Site) -> None:
+    assert site(site.device.report("Idle")) == {QUERY: 1, PUT_EVENTS: 1}
+
+
+def test_handing_out_a_command_costs_nothing_more(site: Site) -> None:
+    site.enqueue("C1")
+
+    assert site(site.device.report("Idle")) == {QUERY: 1, PUT_EVENTS: 1}
+
+
+def test_a_shared_payload_is_read_once_while_the_function_is_warm(site: Site) -> None:
+    site.enqueue("C1", size=8_000)
+
+    assert site(site.device.report("Idle")) == {QUERY: 1, GET: 1, PUT_EVENTS: 1}
+    assert site(site.device.report("Idle")) == {QUERY: 1, PUT_EVENTS: 1}
+
+
+def test_a_final_report_is_one_query_one_transaction_and_one_event_with_the_next_command(site: Site) -> None:
+    site.enqueue("C1")
+    site.enqueue("C2")
+
+    assert site(site.device.report("Acknowledged", "C1")) == {QUERY: 1, TRANSACT: 1, PUT_EVENTS: 1}
+
+
+def test_a_large_report_costs_one_put_to_the_bucket(site: Site) -> None:
+    site.enqueue("C1")
+    report = site.device.report("Acknowledged", "C1", ProfileList=["x" * 20_000])
+
+    assert site(report) == {QUERY: 1, PUT_OBJECT: 1, TRANSACT: 1, PUT_EVENTS: 1}
+
+
+def test_a_repeated_report_costs_one_read_more_and_writes_nothing(site: Site) -> None:
+    site.enqueue("C1")
+    site(site.device.report("Acknowledged", "C1"))
+
+    assert site(site.device.report("Acknowledged", "C1")) == {QUERY: 1, BATCH_GET: 1, PUT_EVENTS: 1}
+
+
+def test_not_now_is_one_query_one_update_and_one_event(site: Site) -> None:
+    site.enqueue("C1")
+
+    assert site(site.device.report("NotNow", "C1")) == {QUERY: 1, UPDATE: 1, PUT_EVENTS: 1}
+
+
+def test_being_seen_after_a_while_costs_one_update(site: Site) -> None:
+    record = tables.Enrollment.get(UDID, "!")
+    record.update([tables.Enrollment.last_seen_at.set(1)])
+
+    assert site(site.device.report("Idle")) == {QUERY: 1, UPDATE: 1, PUT_EVENTS: 1}
+
+
+def test_a_user_channel_costs_its_devices_record(site: Site) -> None:
+    assert site(site.token_update(UserID=USER_ID)) == {BATCH_GET: 1, TRANSACT: 1, PUT_EVENTS: 1}
+    assert site(site.device.report("Idle", UserID=USER_ID)) == {QUERY: 1, GET: 1, PUT_EVENTS: 1}
+
+
+@pytest.mark.parametrize("queued", [0, 30])
+def test_authenticate_costs_the_same_whatever_the_queue_holds(site: Site, queued: int) -> None:
+    for number in range(queued):
+        site.enqueue(f"C{number}")
+
+    assert site(site.authenticate()) == {GET: 1, TRANSACT: 1, PUT_EVENTS: 1, DELETE: 1, SEND: 1}
+
+
+def test_check_out_costs_what_authenticate_costs(site: Site) -> None:
+    check_out = site.device.checkin("CheckOut")
+
+    assert site(check_out) == {GET: 1, TRANSACT: 1, PUT_EVENTS: 1, DELETE: 1, SEND: 1}
+
+
+@pytest.mark.parametrize("fields", [{}, {"UnlockToken": b"unlock"}])
+def test_token_update_is_one_read_one_write_and_one_event(site: Site, fields: dict[str, bytes]) -> None:
+    assert site(site.token_update(**fields)) == {GET: 1, TRANSACT: 1, PUT_EVENTS: 1}
+
+
+def test_bootstrap_tokens_are_one_read_and_at_most_one_write(site: Site) -> None:
+    set_token = site.device.checkin("SetBootstrapToken", BootstrapToken=b"token")
+
+    assert site(set_token) == {GET: 1, TRANSACT: 1, PUT_EVENTS: 1}
+    assert site(site.device.checkin("GetBootstrapToken")) == {BATCH_GET: 1, PUT_EVENTS: 1}
+
+
+def test_enqueueing_reads_before_and_after_and_writes_the_command_once(site: Site) -> None:
+    document = {"udid": UDID, "request_type": "DeviceInformation", "queries": ["OSVersion"]}
+
+    def post() -> dict[str, Any]:
+        return http_event("POST", "/v1/commands", json.dumps(document), headers={"Content-Type": "application/json"})
+
+    site(post(), commands)
+    assert site(post(), commands) == {
+        BATCH_GET: 2,
+        PUT: 1,
+        BATCH_WRITE: 1,
+        SEND_BATCH: 1,
+        PUT_EVENTS: 1,
+    }
+
+
+@pytest.mark.parametrize("broken", ["signature", "body"])
+def test_a_request_that_is_refused_costs_no_call(site: Site, aws: Emulator, environment: Settings, broken: str) -> None:
+    event = site.device.report("Idle")
+    if broken == "signature":
+        event["headers"]["mdm-signature"] = "AAAA"
+    else:
+        event = site.device.put("/mdm/connect", plistlib.dumps(["no dictionary"]))
+    site.proxy.reset()
+    context: Any = FunctionContext()
+    answer = connect.lambda_handler(event, context)
+
+    assert answer["statusCode"] == 400
+    assert site.proxy.calls == []
