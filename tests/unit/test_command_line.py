@@ -1,6 +1,7 @@
 """The command line without a server: what is typed, what is told, what is tried again."""
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +16,7 @@ from picomdm.command_fields import fields_of
 from picomdm.deployment import Deployment
 from picomdm.durations import seconds_of
 from picomdm.errors import RefusedError, UnreachableError
+from picomdm.main import app
 from picomdm.terminal import Terminal
 
 Handler = Callable[[httpx.Request], httpx.Response]
@@ -204,3 +206,17 @@ def test_an_answer_for_programs_is_json_and_nothing_else(capsys: pytest.CaptureF
     captured = capsys.readouterr()
     document: dict[str, Any] = json.loads(captured.out)
     assert (document, captured.err) == ({"name": "Ä"}, "")
+
+
+# What is told of all this
+
+
+def test_the_documentation_names_every_command() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "command-line.md").read_text()
+    documented = set(re.findall(r"`picomdm ((?:[a-z-]+ ?)+)", text))
+
+    for name, command in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]  # it is a group
+        if command.hidden:
+            continue
+        for path in [f"{name} {child}" for child in getattr(command, "commands", ())] or [name]:
+            assert path in {words.strip() for words in documented}, f"picomdm {path}"

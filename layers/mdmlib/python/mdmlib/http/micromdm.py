@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from mdmlib.apple import command_json
 from mdmlib.errors import BadRequestError, ConflictError
 from mdmlib.http.admin_edge import AdminRequest, answer_micromdm
+from mdmlib.observability import logger
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.event_handler import Response
@@ -26,8 +27,12 @@ def new_command(request: AdminRequest, enqueue: "EnqueueService") -> "Response[s
     document = request.json()
     command, echo = command_json.from_json(document)
     udid = command_json.udid_of(document)
-    if error := enqueue.enqueue(command, [udid]).targets[udid].command_error:
-        raise error
+    outcome = enqueue.enqueue(command, [udid]).targets[udid]
+    if outcome.command_error:
+        raise outcome.command_error
+    if outcome.push_error:
+        # MicroMDM's answer has no place for it.
+        logger.warning("Command queued, its enrollment not woken", enrollment_id=udid, reason=outcome.push_error)
     return answer_micromdm(HTTPStatus.CREATED, echo)
 
 
