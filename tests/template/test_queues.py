@@ -59,6 +59,19 @@ def test_a_message_stays_invisible_for_six_times_its_functions_timeout(template:
             assert template.resources[queue]["Properties"]["VisibilityTimeout"] == 6 * timeout
 
 
+def test_a_function_that_puts_messages_back_is_not_cut_for_a_loop(template: Template) -> None:
+    for queue, readers in consumers(template).items():
+        for function, _ in readers:
+            role = template.resources[named(template.function(function)["Role"])]["Properties"]
+            sent_to = {
+                named(resource)
+                for statement in role["Policies"][0]["PolicyDocument"]["Statement"]
+                if "sqs:SendMessage" in listed(statement["Action"])
+                for resource in listed(statement["Resource"])
+            }
+            assert queue not in sent_to or template.function(function)["RecursiveLoop"] == "Allow"
+
+
 def test_pushes_are_paced_by_parameters(template: Template) -> None:
     ((_, source),) = consumers(template)["PushQueue"]
 
