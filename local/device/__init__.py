@@ -28,9 +28,10 @@ woken), and :mod:`~local.device.device`, which holds them together.
 from local.device.channel import Channel, Handled
 from local.device.cms import Identity, SignatureForm
 from local.device.command import Answer, Command
-from local.device.device import Habits, SimulatedDevice
+from local.device.device import SimulatedDevice
 from local.device.enrollment import MessageForm
 from local.device.errors import DeviceError, NoAnswer, ProtocolViolation, ScepRefused, ServerRefused, Unenrolled
+from local.device.habits import Habits
 from local.device.hardware import Hardware, Platform
 from local.device.profile import EnrollmentProfile
 from local.device.push import NoPushes, PushService, SimulatedApns

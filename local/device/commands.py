@@ -99,7 +99,8 @@ class CommandExecutor:
     def _refuse(self, kind: "_Kind", fields: Mapping[str, Any]) -> Answer | None:
         if not self._owner.profile.allows(kind.right):
             return error(_NOT_AUTHORIZED, _MDM_ERRORS, "The MDM payload does not give this right.")
-        if kind.supervised and not self._owner.hardware.is_supervised:
+        hardware = self._owner.hardware
+        if hardware.platform in kind.supervised and not hardware.is_supervised:
             return error(3, _OWN_ERRORS, "The device is not supervised.")
         if not all(isinstance(fields.get(key), needed) for key, needed in kind.required.items()):
             return Answer(status=COMMAND_FORMAT_ERROR)
@@ -310,7 +311,8 @@ class _Kind:
     right: AccessRight = AccessRight.NONE
     required: Mapping[str, type] = field(default_factory=dict)
     platforms: frozenset[Platform] = _EVERYWHERE
-    supervised: bool = False
+    supervised: frozenset[Platform] = frozenset()
+    """Where only a supervised device obeys."""
 
 
 _LOCK: Final = AccessRight.LOCK_AND_CLEAR_PASSCODE
@@ -320,15 +322,15 @@ _KINDS: Final[Mapping[str, _Kind]] = {
     "AccountConfiguration": _Kind(CommandExecutor.acknowledge, platforms=_MACOS),
     "CertificateList": _Kind(CommandExecutor.certificate_list, AccessRight.INSPECT_PROFILES),
     "ClearPasscode": _Kind(CommandExecutor.clear_passcode, _LOCK, {"UnlockToken": bytes}, _IOS),
-    "ClearRestrictionsPassword": _Kind(CommandExecutor.acknowledge, platforms=_IOS, supervised=True),
+    "ClearRestrictionsPassword": _Kind(CommandExecutor.acknowledge, platforms=_IOS, supervised=_IOS),
     "DeclarativeManagement": _Kind(CommandExecutor.acknowledge),
-    "DeviceConfigured": _Kind(CommandExecutor.acknowledge),
+    "DeviceConfigured": _Kind(CommandExecutor.acknowledge, supervised=_IOS),
     "DeviceInformation": _Kind(CommandExecutor.device_information, required={"Queries": list}),
     "DeviceLock": _Kind(CommandExecutor.device_lock, _LOCK),
-    "DisableLostMode": _Kind(CommandExecutor.disable_lost_mode, platforms=_IOS, supervised=True),
-    "DisableRemoteDesktop": _Kind(CommandExecutor.acknowledge, platforms=_MACOS),
-    "EnableLostMode": _Kind(CommandExecutor.enable_lost_mode, platforms=_IOS, supervised=True),
-    "EnableRemoteDesktop": _Kind(CommandExecutor.acknowledge, platforms=_MACOS),
+    "DisableLostMode": _Kind(CommandExecutor.disable_lost_mode, platforms=_IOS, supervised=_IOS),
+    "DisableRemoteDesktop": _Kind(CommandExecutor.acknowledge, platforms=_MACOS, supervised=_MACOS),
+    "EnableLostMode": _Kind(CommandExecutor.enable_lost_mode, platforms=_IOS, supervised=_IOS),
+    "EnableRemoteDesktop": _Kind(CommandExecutor.acknowledge, platforms=_MACOS, supervised=_MACOS),
     "EraseDevice": _Kind(CommandExecutor.erase_device, AccessRight.ERASE),
     "InstallApplication": _Kind(CommandExecutor.install_application, _APPS),
     "InstallEnterpriseApplication": _Kind(CommandExecutor.acknowledge, _APPS, platforms=_MACOS),
@@ -336,21 +338,21 @@ _KINDS: Final[Mapping[str, _Kind]] = {
     "InstalledApplicationList": _Kind(CommandExecutor.installed_application_list, AccessRight.INSPECT_APPLICATIONS),
     "LogOutUser": _Kind(CommandExecutor.acknowledge, platforms=_IOS),
     "ManagedApplicationList": _Kind(CommandExecutor.managed_application_list, _APPS),
-    "PlayLostModeSound": _Kind(CommandExecutor.acknowledge, platforms=_IOS, supervised=True),
+    "PlayLostModeSound": _Kind(CommandExecutor.acknowledge, platforms=_IOS, supervised=_IOS),
     "ProfileList": _Kind(CommandExecutor.profile_list, AccessRight.INSPECT_PROFILES),
     "ProvisioningProfileList": _Kind(
         CommandExecutor.provisioning_profile_list, AccessRight.INSPECT_PROVISIONING_PROFILES
     ),
     "RemoveApplication": _Kind(CommandExecutor.remove_application, _APPS, {"Identifier": str}),
     "RemoveProfile": _Kind(CommandExecutor.remove_profile, AccessRight.INSTALL_PROFILES, {"Identifier": str}),
-    "RequestUnlockToken": _Kind(CommandExecutor.request_unlock_token, platforms=_IOS, supervised=True),
-    "RestartDevice": _Kind(CommandExecutor.acknowledge, _LOCK, supervised=True),
+    "RequestUnlockToken": _Kind(CommandExecutor.request_unlock_token, platforms=_IOS, supervised=_IOS),
+    "RestartDevice": _Kind(CommandExecutor.acknowledge, _LOCK, supervised=_IOS),
     "Restrictions": _Kind(CommandExecutor.restrictions, AccessRight.RESTRICTIONS, platforms=_IOS),
     "SecurityInfo": _Kind(CommandExecutor.security_info, AccessRight.SECURITY),
     "Settings": _Kind(CommandExecutor.settings, AccessRight.SETTINGS, {"Settings": list}),
-    "ShutDownDevice": _Kind(CommandExecutor.acknowledge, _LOCK, supervised=True),
-    "StopMirroring": _Kind(CommandExecutor.acknowledge, supervised=True),
-    "UserList": _Kind(CommandExecutor.user_list),
+    "ShutDownDevice": _Kind(CommandExecutor.acknowledge, _LOCK, supervised=_IOS),
+    "StopMirroring": _Kind(CommandExecutor.acknowledge, supervised=_IOS),
+    "UserList": _Kind(CommandExecutor.user_list, supervised=_MACOS),
 }
 
 _NOT_SIMULATED: Final = frozenset(

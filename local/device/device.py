@@ -1,14 +1,13 @@
 """The simulated device: a life from the profile's download to CheckOut."""
 
-import plistlib
 import secrets
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -18,12 +17,13 @@ from local.device.channel import Channel, Handled
 from local.device.cms import Identity
 from local.device.command import ERROR, NOT_NOW, Command
 from local.device.commands import CommandExecutor
-from local.device.enrollment import Enrollment, MessageForm
+from local.device.enrollment import Enrollment
 from local.device.errors import DeviceError, NoAnswer, ProtocolViolation, ServerRefused, Unenrolled
+from local.device.habits import Habits
 from local.device.hardware import Hardware, Platform
 from local.device.profile import EnrollmentProfile
 from local.device.push import NoPushes, PushService
-from local.device.scep import ScepClient, ScepDialect
+from local.device.scep import ScepClient
 from local.device.wire import Observer, Wire, must_be_ok
 
 PROFILE: Final = "application/x-apple-aspen-config"
@@ -32,18 +32,6 @@ BOOTSTRAP_TOKEN: Final = "com.apple.mdm.bootstraptoken"  # a capability's name
 
 _POLL_SECONDS: Final = 0.5
 """How long a thread waits for a push before it looks whether it shall stop."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Habits:
-    """How this device differs from others."""
-
-    message: MessageForm = field(default_factory=MessageForm)
-    scep: ScepDialect = field(default_factory=ScepDialect)
-    retry_delays: tuple[float, ...] = (0.2, 1.0)
-    """Seconds before each repetition of a message that got no answer, or a 5xx."""
-    deferred_delay: float = 1.0
-    """Seconds after a NotNow until the device, while it listens, connects by itself."""
 
 
 class SimulatedDevice:
@@ -100,8 +88,6 @@ class SimulatedDevice:
         """Close the connections. The enrollment stays."""
         self._wire.close()
 
-    # What it is
-
     @property
     def udid(self) -> str:
         """What the server calls it."""
@@ -141,8 +127,6 @@ class SimulatedDevice:
         """The device channel's token."""
         return self.channel.push_token
 
-    # Enrollment
-
     def enroll(self, url: str) -> None:
         """Download the profile and install it."""
         self.install(self.download_profile(url))
@@ -162,7 +146,7 @@ class SimulatedDevice:
             if self._enrollment is not None:
                 raise DeviceError("A device has one MDM profile at a time; this one is enrolled.")
             enrollment = self._new_enrollment(profile)
-            enrollment.check_in(self._authenticate_message())
+            enrollment.check_in(self._authenticate_message(profile))
             try:
                 self._enrollment = enrollment
                 self._channel = self._new_channel({"UDID": self.udid})
@@ -176,7 +160,7 @@ class SimulatedDevice:
         """Enroll again while enrolled, up to Authenticate; the function returned sends the TokenUpdate."""
         with self._noting():
             anew = self._new_enrollment(profile)
-        anew.check_in(self._authenticate_message())
+        anew.check_in(self._authenticate_message(profile))
         # In place: channels keep their enrollment, and what is being reported on its old identity.
         self.enrollment.profile, self.enrollment.identity = anew.profile, anew.identity
         return self.update_token
@@ -205,7 +189,7 @@ class SimulatedDevice:
             enrollment = self.enrollment
             try:
                 if enrollment.profile.check_out_when_removed:
-                    enrollment.check_in({"MessageType": "CheckOut", "UDID": self.udid})
+                    enrollment.check_in(messages.check_out(self.hardware, enrollment.profile.topic))
             finally:
                 self._forget()
 
@@ -213,8 +197,6 @@ class SimulatedDevice:
         """Forget everything, without a word to the server."""
         with self._lock:
             self._forget()
-
-    # Commands
 
     def connect(self) -> list[Handled]:
         """Connect on the device channel, as after a push; see :meth:`local.device.channel.Channel.connect`."""
@@ -248,8 +230,6 @@ class SimulatedDevice:
         """Lose the server's next answers; see :meth:`local.device.wire.Wire.lose_answers`."""
         self._wire.lose_answers(times, what=what)
 
-    # Users and their tokens
-
     def log_in(self, short_name: str, *, long_name: str = "", user_id: str | None = None) -> Channel:
         """Open a channel for a managed user of a Mac (TokenUpdate), and return it."""
         with self._lock:
@@ -266,13 +246,17 @@ class SimulatedDevice:
             self._users[short_name] = channel
             return channel
 
+    def check_in(self, message_type: str, **fields: Any) -> bytes:  # noqa: ANN401  # any property list
+        """Send any other check-in message; return the body of the answer."""
+        message = {"MessageType": message_type, "UDID": self.udid, **fields}
+        return self.enrollment.check_in(message, patient=True)
+
     def user_authenticate(self, user_id: str) -> bool:
         """Ask whether a network user may have a channel (UserAuthenticate); False when it is declined with 410."""
         try:
-            message = {"MessageType": "UserAuthenticate", "UDID": self.udid, "UserID": user_id}
-            self.enrollment.check_in(message)
+            self.check_in("UserAuthenticate", UserID=user_id)
         except ServerRefused as refused:
-            if refused.status == 410:  # noqa: PLR2004  # Apple: UserAuthenticate
+            if refused.status == HTTPStatus.GONE:
                 return False
             raise
         return True
@@ -281,26 +265,14 @@ class SimulatedDevice:
         """Make a bootstrap token, send it (SetBootstrapToken) and return it."""
         self._needs_capability(BOOTSTRAP_TOKEN)
         token = self._random_bytes(32)
-        message = {"MessageType": "SetBootstrapToken", "UDID": self.udid, "BootstrapToken": token}
-        self.enrollment.check_in(message, patient=True)
+        self.check_in("SetBootstrapToken", BootstrapToken=token)
         return token
 
     def get_bootstrap_token(self) -> bytes | None:
         """Ask for the escrowed bootstrap token (GetBootstrapToken); None when the server has none."""
         self._needs_capability(BOOTSTRAP_TOKEN)
-        body = self.enrollment.check_in({"MessageType": "GetBootstrapToken", "UDID": self.udid}, patient=True)
-        if not body:
-            return None
         with self._noting():
-            match plistlib.loads(body):
-                case {"BootstrapToken": bytes(token)}:
-                    return token
-                case {}:
-                    return None
-                case _:
-                    raise ProtocolViolation("GetBootstrapToken", "The answer is no dictionary.")
-
-    # Being woken
+            return messages.bootstrap_token(self.check_in("GetBootstrapToken"))
 
     def serve(self, stop: threading.Event, *, channel: Channel | None = None) -> None:
         """Connect whenever a push comes, and after a NotNow, until ``stop`` or until it is not enrolled any more.
@@ -345,8 +317,6 @@ class SimulatedDevice:
             stop.set()
             for thread in threads:
                 thread.join()
-
-    # Inside
 
     @contextmanager
     def _noting(self) -> Iterator[None]:
@@ -399,15 +369,20 @@ class SimulatedDevice:
             note=self.violations.append,
         )
 
-    def _authenticate_message(self) -> dict[str, Any]:
-        optional = self._habits.message.optional_keys
-        return messages.authenticate(self.hardware, self.commands.device_name, optional_keys=optional)
+    def _authenticate_message(self, profile: EnrollmentProfile) -> dict[str, Any]:
+        return messages.authenticate(
+            self.hardware,
+            profile.topic,
+            device_name=self.commands.device_name,
+            optional_keys=self._habits.message.optional_keys,
+        )
 
     def _update_token(self, channel: Channel) -> None:
         """Be reachable first, then tell the server where: a push that came in between would be lost."""
         self._push.register(token=channel.push_token, topic=self.profile.topic, magic=channel.push_magic)
         message = messages.token_update(
             self.hardware,
+            self.profile.topic,
             channel.ids,
             token=channel.push_token,
             magic=channel.push_magic,

@@ -78,7 +78,6 @@ class Enrollment:
         Raises :class:`~local.device.errors.ServerRefused`, :class:`~local.device.errors.NoAnswer` and
         :class:`~local.device.errors.Unenrolled`.
         """
-        message = {**message, "Topic": self.profile.topic}
         what = message["MessageType"]
         return self._put(self.profile.checkin_url, CHECK_IN, message, what, self.identity, patient=patient)
 

@@ -28,7 +28,17 @@ class AccessRight(IntFlag):
     MANAGE_APPLICATIONS = 4096
 
 
-_NO_RIGHT: Final = frozenset({"UDID", "ProvisioningUDID", "OrganizationInfo", "MDMOptions", "AwaitingConfiguration"})
+_NO_RIGHT: Final = frozenset(
+    {
+        "AwaitingConfiguration",
+        "LastCloudBackupDate",
+        "MDMOptions",
+        "OrganizationInfo",
+        "ProvisioningUDID",
+        "SoftwareUpdateDeviceID",
+        "UDID",
+    }
+)
 _NETWORK: Final = frozenset(
     {
         "BluetoothMAC",

@@ -1,14 +1,17 @@
-"""The check-in messages that tell what a device is and how to reach it (Apple: Authenticate, TokenUpdate)."""
+"""The check-in messages of an enrollment's beginning and end (Apple: Authenticate, TokenUpdate, CheckOut)."""
 
+import plistlib
 from collections.abc import Mapping
 from typing import Any
+from xml.parsers.expat import ExpatError
 
+from local.device.errors import ProtocolViolation
 from local.device.hardware import Hardware, Platform
 
 
-def authenticate(hardware: Hardware, device_name: str, *, optional_keys: bool) -> dict[str, Any]:
-    """Return an Authenticate without its Topic; an iPad without a modem says nothing of one."""
-    message = {"MessageType": "Authenticate", "UDID": hardware.udid}
+def authenticate(hardware: Hardware, topic: str, *, device_name: str, optional_keys: bool) -> dict[str, Any]:
+    """Say what the device is; an iPad without a modem says nothing of one."""
+    message = {"MessageType": "Authenticate", "Topic": topic, "UDID": hardware.udid}
     if optional_keys:
         message |= {
             "BuildVersion": hardware.build_version,
@@ -26,6 +29,7 @@ def authenticate(hardware: Hardware, device_name: str, *, optional_keys: bool) -
 
 def token_update(
     hardware: Hardware,
+    topic: str,
     ids: Mapping[str, Any],
     *,
     token: bytes,
@@ -33,11 +37,36 @@ def token_update(
     unlock_token: bytes,
     optional_keys: bool,
 ) -> dict[str, Any]:
-    """Return a TokenUpdate without its Topic, for the channel that ``ids`` name."""
-    message = {"MessageType": "TokenUpdate", **ids, "Token": token, "PushMagic": magic}
+    """Say how to reach the channel that ``ids`` name."""
+    message = {"MessageType": "TokenUpdate", "Topic": topic, **ids, "Token": token, "PushMagic": magic}
     if optional_keys and "UserID" not in ids:
         message["AwaitingConfiguration"] = False
         # Macs and user channels have nothing to unlock.
         if hardware.platform is Platform.IOS:
             message["UnlockToken"] = unlock_token
     return message
+
+
+def check_out(hardware: Hardware, topic: str) -> dict[str, Any]:
+    """Say that the device is not managed any more."""
+    return {"MessageType": "CheckOut", "Topic": topic, "UDID": hardware.udid}
+
+
+def bootstrap_token(body: bytes) -> bytes | None:
+    """Read the answer to GetBootstrapToken; nothing, or a dictionary without the token, means that there is none.
+
+    Raises :class:`~local.device.errors.ProtocolViolation`.
+    """
+    if not body:
+        return None
+    try:
+        document = plistlib.loads(body)
+    except (plistlib.InvalidFileException, ExpatError, ValueError) as error:
+        raise ProtocolViolation("GetBootstrapToken", "The answer is no property list.") from error
+    match document:
+        case {"BootstrapToken": bytes(token)}:
+            return token
+        case dict() if "BootstrapToken" not in document:
+            return None
+        case _:
+            raise ProtocolViolation("GetBootstrapToken", "The answer holds no token.")

@@ -1,6 +1,7 @@
 """HTTP as a device speaks it: whom it trusts, what it reports, and the answers that get lost."""
 
 import ssl
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -60,6 +61,7 @@ class Wire:
         self._retry_delays = tuple(retry_delays)
         self._sleep = sleep
         self._losses: list[str | None] = []
+        self._losses_lock = threading.Lock()
         tls = ssl.create_default_context(cafile=str(trust) if trust else None)
         tls.minimum_version = ssl.TLSVersion.TLSv1_2
         # A redirect would leave the address that the profile names, and an environment's proxy the machine.
@@ -74,7 +76,8 @@ class Wire:
 
         ``what`` loses only answers to that, as :attr:`Exchange.what` calls it.
         """
-        self._losses.extend([what] * times)
+        with self._losses_lock:
+            self._losses.extend([what] * times)
 
     def send(
         self,
@@ -138,10 +141,11 @@ class Wire:
         return response
 
     def _is_lost(self, what: str) -> bool:
-        for index, lost in enumerate(self._losses):
-            if lost in {None, what}:
-                del self._losses[index]
-                return True
+        with self._losses_lock:
+            for index, lost in enumerate(self._losses):
+                if lost in {None, what}:
+                    del self._losses[index]
+                    return True
         return False
 
 

@@ -310,6 +310,17 @@ def last_report(server: FakeServer) -> dict[str, Any]:
     return server.messages()[-1]
 
 
+def test_some_commands_need_a_supervised_device(make_device: Make, server: FakeServer) -> None:
+    for hardware, status in [
+        (Hardware.iphone(is_supervised=False), "Error"),
+        (Hardware.iphone(), "Acknowledged"),
+        (Hardware.mac(is_supervised=False), "Acknowledged"),
+    ]:
+        device = make_device(hardware)
+        device.enroll(server.profile_url)
+        assert run(device, server, "RestartDevice")["Status"] == status
+
+
 def run(device: SimulatedDevice, server: FakeServer, request_type: str, **fields: Any) -> dict[str, Any]:
     """Let the device carry out one command; return its report."""
     server.queue = [command(f"{request_type} {len(server.seen)}", request_type, **fields)]
@@ -502,6 +513,9 @@ def test_a_bootstrap_token_is_escrowed_and_asked_for(make_device: Make, server: 
     assert server.messages("SetBootstrapToken")[0]["BootstrapToken"] == token
     server.bodies["GetBootstrapToken"] = plistlib.dumps({"BootstrapToken": token})
     assert mac.get_bootstrap_token() == token
+    server.bodies["GetBootstrapToken"] = plistlib.dumps({"BootstrapToken": "text"})
+    with pytest.raises(ProtocolViolation):
+        mac.get_bootstrap_token()
 
 
 class OnePush:

@@ -1,12 +1,37 @@
 """The simulated device as a program of its own."""
 
+import ast
 import json
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 from tests.simulators.fake_server import FakeServer, command
+
+LOCAL = Path(__file__).parents[2] / "local"
+
+
+def test_no_simulator_shares_code_with_the_server_or_with_another() -> None:
+    # What the server gets wrong, its counterpart must not get wrong in the same way.
+    parts = {"local.ca", "local.webhook_listener", "local.device"}
+    for part in parts:
+        path = LOCAL / part.removeprefix("local.")
+        for file in path.rglob("*.py") if path.is_dir() else [path.with_suffix(".py")]:
+            imported = {
+                name
+                for node in ast.walk(ast.parse(file.read_text()))
+                for name in (
+                    [node.module or ""]
+                    if isinstance(node, ast.ImportFrom)
+                    else [one.name for one in node.names]
+                    if isinstance(node, ast.Import)
+                    else []
+                )
+                if name.startswith(("mdmlib", "functions", "picomdm", "local"))
+            }
+            assert all(name.startswith(part) for name in imported), (file, imported)
 
 
 def start(server: FakeServer, *more: str) -> "subprocess.Popen[str]":
