@@ -13,7 +13,9 @@ from rich.table import Table
 
 from picomdm.errors import CommandLineError
 
-_PIPE_COLUMNS: Final = 1_000
+_COLUMNS: Final = 1_000
+"""Wider than anything that is said: the terminal wraps a long row, where rich would cut an id short."""
+
 _NOTHING: Final = "[dim]-[/dim]"
 _UNITS: Final = (("day", 86_400), ("hour", 3_600), ("minute", 60))
 
@@ -26,11 +28,8 @@ class Terminal:
     def __init__(self, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self.as_json = False
         self.now = now
-        self._out = Console(highlight=False, soft_wrap=True)
+        self._out = Console(highlight=False, soft_wrap=True, width=_COLUMNS)
         self._err = Console(highlight=False, soft_wrap=True, stderr=True)
-        if not self._out.is_terminal:
-            # Nobody reads it at 80 columns: it goes to a file or through a pipe.
-            self._out.width = _PIPE_COLUMNS
 
     def answer(self, document: Mapping[str, Any], show: Callable[[], None]) -> None:
         """Say the answer: ``document`` to a program, whatever ``show`` says to a person."""
@@ -59,11 +58,10 @@ class Terminal:
             return
         table = Table(box=None, header_style="bold", pad_edge=False)
         for column in columns:
-            # An id that is cut in two can be neither read nor copied.
-            table.add_column(column, no_wrap=True, overflow="ignore")
+            table.add_column(column, no_wrap=True)
         for row in rows:
             table.add_row(*(_cell(value) for value in row))
-        self._out.print(table, crop=False, overflow="ignore")
+        self._out.print(table)
 
     def facts(self, facts: Mapping[str, Cell]) -> None:
         """Say names and values, one a line; what is unknown is left away."""

@@ -195,6 +195,17 @@ def test_what_devices_say_of_themselves_is_no_markup(capsys: pytest.CaptureFixtu
     assert "\x1b" not in said
 
 
+def test_no_id_is_cut_short_by_a_narrow_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    Terminal().table(("ID", "SHA-256"), [("x" * 36, "y" * 64)], empty="")
+    Terminal().facts({"id": "x" * 36, "certificate": "y" * 64})
+
+    said = capsys.readouterr().out
+    assert (said.count("x" * 36), said.count("y" * 64)) == (2, 2)
+
+
 def test_an_answer_for_programs_is_json_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
     terminal = Terminal()
     terminal.as_json = True
