@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_secretsmanager import SecretsManagerClient
     from mypy_boto3_sqs import SQSClient
+    from mypy_boto3_sts import STSClient
 
 REPOSITORY: Final = Path(__file__).resolve().parent.parent
 VIRTUAL_ENVIRONMENT: Final = REPOSITORY / ".emulator-venv"
@@ -230,6 +231,11 @@ class Emulator:
     def sqs(self) -> "SQSClient":
         """Its SQS."""
         return boto3.client("sqs", **self._options())
+
+    @cached_property
+    def sts(self) -> "STSClient":
+        """Its STS."""
+        return boto3.client("sts", **self._options())
 
 
 class _PortTakenError(EmulatorError):

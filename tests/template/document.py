@@ -11,7 +11,12 @@ Resource = dict[str, Any]
 
 
 class _Loader(yaml.SafeLoader):
-    pass
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002  # as it is called
+        """Refuse a key that is written twice: PyYAML takes the last one, CloudFormation none."""
+        keys = [key.value for key, _ in node.value]
+        if repeated := {key for key in keys if keys.count(key) > 1}:
+            raise ValueError(f"{sorted(repeated)} twice at {node.start_mark}")
+        return super().construct_mapping(node, deep)
 
 
 def _intrinsic(loader: _Loader, tag: str, node: yaml.Node) -> dict[str, Any]:
