@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import httpx
 from botocore.auth import SigV4Auth
@@ -43,6 +43,12 @@ class Administrator:
         self._keys = keys
         self._observer = observer
         self._client = httpx.Client(trust_env=False, timeout=60.0)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Close the connections."""
