@@ -23,7 +23,7 @@ from aiohttp import web
 from multidict import CIMultiDict
 from yarl import URL
 
-from local.serving import ServerThread, body_of, passed_on
+from local.serving import ServerThread, body_of, passed_on, streamed
 
 _SCOPE: Final = re.compile(r"Credential=[^/]+/\d+/[^/]+/([^/]+)/aws4_request")
 _OBJECT_CALLS: Final = {"GET": "GetObject", "PUT": "PutObject", "DELETE": "DeleteObject", "HEAD": "HeadObject"}
@@ -132,7 +132,7 @@ class AwsProxy:
             request.method,
             URL(self._upstream + request.raw_path, encoded=True),
             headers=passed_on(request.headers),
-            data=body,
+            data=streamed(body),
             allow_redirects=False,
         ) as answer:
             content = await answer.read()

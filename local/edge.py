@@ -7,7 +7,6 @@ and it refuses what API Gateway refuses before any function is asked.
 
 import ssl
 from http import HTTPStatus
-from io import BytesIO
 from pathlib import Path
 from typing import Final
 
@@ -16,7 +15,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from local.ca import LocalAuthority
-from local.serving import BodyTooLargeError, ServerThread, body_of, passed_on
+from local.serving import BodyTooLargeError, ServerThread, body_of, passed_on, streamed
 
 MAX_HEAD_BYTES: Final = 10_240
 MAX_BODY_BYTES: Final = 10 * 1024 * 1024
@@ -61,8 +60,7 @@ class DeviceEdge:
                 # Not parsed: a path that a device encoded in its own way stays so.
                 URL(self._upstream + request.raw_path, encoded=True),
                 headers=passed_on(request.headers),
-                # A large body as a stream: aiohttp warns of large bytes, and tests make errors of warnings.
-                data=BytesIO(body) if body else body,
+                data=streamed(body),
                 allow_redirects=False,
             ) as answer:
                 content = await answer.read()

@@ -31,7 +31,7 @@ def client(proxy: AwsProxy, service: Any) -> Any:
 
 def test_calls_are_counted_by_their_names(proxy: AwsProxy, aws: Emulator, settings: Settings) -> None:
     s3 = client(proxy, "s3")
-    s3.put_object(Bucket=settings.payload_bucket, Key="events/a b+c", Body=b"\0" * 70_000)
+    s3.put_object(Bucket=settings.payload_bucket, Key="events/a b+c", Body=b"\0" * 2_000_000)
     answer = s3.get_object(Bucket=settings.payload_bucket, Key="events/a b+c")["Body"].read()
     client(proxy, "sqs").send_message(QueueUrl=settings.push_queue_url.replace(aws.url, proxy.url), MessageBody="x")
     entry = {"EventBusName": settings.event_bus, "Source": "s", "DetailType": "t", "Detail": "{}"}
@@ -40,7 +40,7 @@ def test_calls_are_counted_by_their_names(proxy: AwsProxy, aws: Emulator, settin
     client(proxy, "dynamodb").describe_table(TableName=settings.enrollment_table)
     client(proxy, "sts").get_caller_identity()
 
-    assert answer == b"\0" * 70_000
+    assert answer == b"\0" * 2_000_000
     assert proxy.counts == {
         "s3.PutObject": 1,
         "s3.GetObject": 1,
