@@ -1,0 +1,216 @@
+"""What devices are seen to do, against the deployed stack: their dialects, lost answers, new identities, users."""
+
+import base64
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+
+from local.administrator import Administrator
+from local.device import (
+    Habits,
+    Handled,
+    Hardware,
+    MessageForm,
+    ScepDialect,
+    SignatureForm,
+    SimulatedApns,
+    SimulatedDevice,
+)
+from local.life import World
+
+PUSH_SECONDS = 30.0
+
+MakeDevice = Callable[..., SimulatedDevice]
+Queue = Callable[..., str]
+
+
+@pytest.fixture(scope="module")
+def administrator(world: World) -> Iterator[Administrator]:
+    with Administrator(world.admin_url, world.keys) as administrator:
+        yield administrator
+
+
+@pytest.fixture(scope="module")
+def link(administrator: Administrator, ready_for_enrollment: None) -> str:
+    """A link for as many devices as there are."""
+    answer = administrator.request("POST", "/v2/enrollment-links", document={})
+    assert answer.status_code == 201, answer.text
+    url: str = answer.json()["url"]
+    return url
+
+
+@pytest.fixture(scope="module")
+def pushes(world: World) -> Iterator[SimulatedApns]:
+    pushes = SimulatedApns(world.apns_control)
+    yield pushes
+    pushes.close()
+
+
+@pytest.fixture
+def enroll(world: World, link: str, pushes: SimulatedApns) -> Iterator[MakeDevice]:
+    """Enroll a device; at the end none may have anything to complain about, and all check out."""
+    devices: list[SimulatedDevice] = []
+    with ExitStack() as to_close:
+
+        def make(hardware: Hardware | None = None, habits: Habits | None = None) -> SimulatedDevice:
+            device = SimulatedDevice(hardware or Hardware.iphone(), push=pushes, trust=world.trust, habits=habits)
+            devices.append(to_close.enter_context(device))
+            device.enroll(link)
+            return device
+
+        yield make
+        for device in devices:
+            if device.is_enrolled:
+                device.check_out()
+            assert not device.violations
+            assert not device.failures
+
+
+@pytest.fixture
+def queue(administrator: Administrator) -> Queue:
+    """Queue a command for an enrollment; return its CommandUUID."""
+
+    def queue(enrollment_id: str, request_type: str, **fields: Any) -> str:
+        document = {"udid": enrollment_id, "request_type": request_type, **fields}
+        answer = administrator.request("POST", "/v1/commands", document=document)
+        assert answer.status_code == 201, answer.text
+        command_uuid: str = answer.json()["payload"]["command_uuid"]
+        return command_uuid
+
+    return queue
+
+
+def done(handled: list[Handled]) -> list[tuple[str, str]]:
+    return [(one.uuid, one.status) for one in handled]
+
+
+@pytest.mark.parametrize(
+    "dialect",
+    [
+        ScepDialect(cipher="des", digest="sha1"),
+        ScepDialect(cipher="3des", digest="sha1", null_parameters=False),
+        ScepDialect(cipher="aes128", digest="sha512"),
+        ScepDialect(cipher="aes256", digest="sha256", oaep=True),
+        ScepDialect(use_get=True),
+        ScepDialect(message_in_query=True),
+    ],
+    ids=str,
+)
+def test_every_dialect_of_scep_gets_an_identity(enroll: MakeDevice, dialect: ScepDialect) -> None:
+    assert enroll(habits=Habits(scep=dialect)).connect() == []
+
+
+@pytest.mark.parametrize("form", SignatureForm)
+@pytest.mark.parametrize("digest", ["sha1", "sha256"])
+@pytest.mark.parametrize("sparse", [True, False])
+def test_messages_of_every_form_are_understood(
+    enroll: MakeDevice, queue: Queue, form: SignatureForm, digest: Any, *, sparse: bool
+) -> None:
+    message = MessageForm(
+        signature=form,
+        digest=digest,
+        null_parameters=not sparse,
+        binary=not sparse,
+        byte_order_mark=sparse,
+        connect_content_type=not sparse,
+        optional_keys=not sparse,
+    )
+    device = enroll(habits=Habits(message=message))
+    uuid = queue(device.udid, "SecurityInfo")
+    assert done(device.connect()) == [(uuid, "Acknowledged")]
+
+
+def test_a_deferred_command_keeps_its_place(enroll: MakeDevice, queue: Queue) -> None:
+    device = enroll()
+    first, second = queue(device.udid, "RestartDevice"), queue(device.udid, "SecurityInfo")
+    device.defer(request_type="RestartDevice")
+
+    assert done(device.connect()) == [(first, "NotNow"), (second, "Acknowledged"), (first, "Acknowledged")]
+
+
+@pytest.mark.parametrize("lost", ["Idle", "SecurityInfo Acknowledged", "TokenUpdate"])
+def test_an_answer_that_is_lost_changes_nothing(enroll: MakeDevice, queue: Queue, lost: str) -> None:
+    device = enroll()
+    first, second = queue(device.udid, "SecurityInfo"), queue(device.udid, "ProfileList")
+    device.lose_answers(what=lost)
+    if lost == "TokenUpdate":
+        device.update_token()
+
+    assert done(device.connect()) == [(first, "Acknowledged"), (second, "Acknowledged")]
+    assert device.connect() == []
+
+
+def test_a_failed_command_is_not_given_again(enroll: MakeDevice, queue: Queue) -> None:
+    device = enroll()
+    device.fail()
+    uuid = queue(device.udid, "SecurityInfo")
+
+    assert done(device.connect()) == [(uuid, "Error")]
+    assert device.connect() == []
+
+
+def test_a_renewed_identity_is_known_at_once(enroll: MakeDevice, queue: Queue) -> None:
+    device = enroll()
+    old = device.identity
+    device.renew_identity()
+
+    assert device.identity.certificate != old.certificate
+    uuid = queue(device.udid, "CertificateList")
+    assert done(device.connect()) == [(uuid, "Acknowledged")]
+
+
+def test_the_profile_may_be_installed_anew_by_a_command(enroll: MakeDevice, queue: Queue, link: str) -> None:
+    device = enroll()
+    old = device.identity
+    fresh = device.download_profile(link)
+    uuid = queue(device.udid, "InstallProfile", payload=base64.b64encode(fresh.body).decode())
+
+    # Its report comes from the identity that the new Authenticate replaced, on a command that it cleared.
+    assert done(device.connect()) == [(uuid, "Acknowledged")]
+    assert device.identity.certificate != old.certificate
+    later = queue(device.udid, "SecurityInfo")
+    assert done(device.connect()) == [(later, "Acknowledged")]
+
+
+def test_a_user_of_a_mac_is_woken_and_commanded_alone(enroll: MakeDevice, queue: Queue, pushes: SimulatedApns) -> None:
+    mac = enroll(Hardware.mac())
+    channel = mac.log_in("ada", long_name="Ada Lovelace")
+    uuid = queue(f"{mac.udid}:{channel.ids['UserID']}", "ProfileList")
+
+    assert pushes.wait(channel.push_token, seconds=PUSH_SECONDS)
+    assert mac.connect() == []
+    assert done(channel.connect()) == [(uuid, "Acknowledged")]
+
+
+def test_a_bootstrap_token_comes_back_as_it_was_escrowed(enroll: MakeDevice) -> None:
+    mac = enroll(Hardware.mac())
+    assert mac.get_bootstrap_token() is None
+    assert mac.escrow_bootstrap_token() == mac.get_bootstrap_token()
+
+
+def test_a_command_may_end_the_enrollment(enroll: MakeDevice, queue: Queue) -> None:
+    device = enroll()
+    uuid = queue(device.udid, "RemoveProfile", identifier=device.profile.profile.identifier)
+
+    assert done(device.connect()) == [(uuid, "Acknowledged")]
+    assert not device.is_enrolled
+
+
+def test_several_devices_are_woken_at_once(enroll: MakeDevice, queue: Queue) -> None:
+    devices = [enroll() for _ in range(3)]
+
+    def live(device: SimulatedDevice) -> list[str]:
+        with device.listening():
+            uuids = [queue(device.udid, "SecurityInfo"), queue(device.udid, "ProfileList")]
+            deadline = time.monotonic() + PUSH_SECONDS
+            while len(device.channel.handled) < len(uuids) and time.monotonic() < deadline:
+                time.sleep(0.05)
+        return uuids
+
+    with ThreadPoolExecutor(len(devices)) as threads:
+        for device, uuids in zip(devices, threads.map(live, devices), strict=True):
+            assert done(device.channel.handled) == [(uuid, "Acknowledged") for uuid in uuids]
