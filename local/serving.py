@@ -106,7 +106,7 @@ async def body_of(request: web.BaseRequest, *, limit: int | None = None) -> byte
 
 
 def streamed(body: bytes | None) -> BytesIO | None:
-    """Return a body as a proxy's client sends it: of large ``bytes`` aiohttp warns, and tests take that for an error."""
+    """Return a body as a proxy's client sends it: aiohttp warns of large ``bytes``, and a warning fails a test."""
     return None if body is None else BytesIO(body)
 
 

@@ -20,7 +20,6 @@ from tests.fleet import Bus
 from tests.queues import FunctionContext, QueueSource
 
 UDID = "A5EF1BA1-586D-4F29-B4F3-759DADAC2DDD"
-NOW = datetime.now(UTC)
 # Generations count down: the next one after LIVING sorts before it.
 OLDEST, OLDER, LIVING, NEWER = "ffffffff", "fffffffe", "fffffffd", "fffffffc"
 
@@ -51,7 +50,7 @@ def sweeps(aws: Emulator, environment: Settings) -> QueueSource:
 
 
 def event(event_id: str, *, age: timedelta = timedelta(minutes=5)) -> MDMEvent:
-    created_at = (NOW - age).isoformat().replace("+00:00", "Z")
+    created_at = (datetime.now(UTC) - age).isoformat().replace("+00:00", "Z")
     document = {"topic": "mdm.CheckOut", "event_id": event_id, "created_at": created_at, "checkin_event": {}}
     return MDMEvent.from_document(document)
 
