@@ -15,7 +15,7 @@ from mdmlib.apple.scep import CertificateRequest, FailInfo, MessageType, PkiMess
 from mdmlib.errors import BadRequestError, ForbiddenError, IdentityError, UnavailableError
 from mdmlib.observability import logger
 from mdmlib.services.device_identity import Role, role_of
-from mdmlib.services.scep_challenges import Challenge
+from mdmlib.services.scep_challenges import Challenge, Purpose
 from mdmlib.store import tables
 from mdmlib.store.tables import (
     Certificate,
@@ -25,7 +25,7 @@ from mdmlib.store.tables import (
     IssuedCertificate,
     RedeemedChallenge,
 )
-from mdmlib.store.transactions import ConditionsFailedError, Put, Update, Write, transact
+from mdmlib.store.transactions import Check, ConditionsFailedError, Put, Update, Write, transact
 
 if TYPE_CHECKING:
     from mdmlib.services.scep_challenges import ScepChallenges
@@ -128,7 +128,7 @@ class CertificateAuthorityService:
             transact(
                 [
                     *self._redemption(challenge),
-                    *self._new_certificate(certificate, key, link=challenge.link_id),
+                    *self._new_certificate(certificate, key, link=challenge.link_id, challenge=challenge),
                 ]
             )
         except ConditionsFailedError as failed:
@@ -236,7 +236,11 @@ class CertificateAuthorityService:
             )
             not_used_up = EnrollmentLink.max_uses.does_not_exist() | (EnrollmentLink.uses < EnrollmentLink.max_uses)
             link = EnrollmentLink("enrollment_link", challenge.link_id)
-            writes.append(Update("link", link, [EnrollmentLink.uses.add(1)], usable & not_used_up))
+            if challenge.purpose is Purpose.OTA:
+                # Its identity leads to a profile, and the identity of that one counts.
+                writes.append(Check("link", link, usable & not_used_up))
+            else:
+                writes.append(Update("link", link, [EnrollmentLink.uses.add(1)], usable & not_used_up))
         return writes
 
     def _new_certificate(
@@ -245,9 +249,14 @@ class CertificateAuthorityService:
         key: str,
         *,
         link: str | None,
+        challenge: Challenge | None = None,
         renews: tuple[Enrollment, VerifiedCertificate] | None = None,
     ) -> list[Write]:
         now, not_after = self._now(), certificate.not_valid_after_utc
+        associated_id = renews[0].enrollment_id if renews else None
+        if challenge and challenge.purpose is Purpose.OTA:
+            # No enrollment has this id: nothing can enroll with the certificate.
+            associated_id = tables.OTA_IDENTITY
         issued = IssuedCertificate(
             key,
             tables.RECORD,
@@ -257,11 +266,12 @@ class CertificateAuthorityService:
         association = Certificate(
             tables.CERTIFICATE_PARTITION + _hash(certificate),
             tables.RECORD,
-            associated_id=renews[0].enrollment_id if renews else None,
-            associated_at=int(now.timestamp()) if renews else None,
+            associated_id=associated_id,
+            associated_at=int(now.timestamp()) if associated_id else None,
             replaces=renews[1].hash if renews else None,
             not_after=int(not_after.timestamp()),
             link=link,
+            serial_hash=challenge.serial_hash if challenge else None,
             ttl=int((not_after + _KEEP_CERTIFICATE).timestamp()),
         )
         return [

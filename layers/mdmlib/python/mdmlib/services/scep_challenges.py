@@ -1,8 +1,8 @@
 """SCEP challenges: who has one may get one identity.
 
-A challenge is stateless: it says by itself under which enrollment link it was handed out and until when it is good, and
-an HMAC under a key of the stack proves it. Nothing is stored when a profile is downloaded, and nothing is read or
-written for a challenge that somebody made up.
+A challenge is stateless: it says by itself under which enrollment link it was handed out, to which device where that is
+known, for what, and until when it is good, and an HMAC under a key of the stack proves it. Nothing is stored when a
+profile is downloaded, and nothing is read or written for a challenge that somebody made up.
 """
 
 import base64
@@ -14,6 +14,8 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from enum import IntEnum
+from io import BytesIO
 from typing import TYPE_CHECKING, Final
 
 from mdmlib.errors import ForbiddenError
@@ -21,15 +23,25 @@ from mdmlib.errors import ForbiddenError
 if TYPE_CHECKING:
     from mdmlib.store.sealing import Sealer
 
-_FORMAT: Final = b"\x01"
+_PURPOSE_BYTES: Final = 1
 _EXPIRY_BYTES: Final = 5
 _NONCE_BYTES: Final = 16
 _LINK_BYTES: Final = 16
+_SERIAL_BYTES: Final = 16
 _MAC_BYTES: Final = 32
 _OPEN_LINK: Final = bytes(_LINK_BYTES)
-_LENGTH: Final = len(_FORMAT) + _EXPIRY_BYTES + _NONCE_BYTES + _LINK_BYTES + _MAC_BYTES
+_ANY_DEVICE: Final = bytes(_SERIAL_BYTES)
+_LENGTH: Final = _PURPOSE_BYTES + _EXPIRY_BYTES + _NONCE_BYTES + _LINK_BYTES + _SERIAL_BYTES + _MAC_BYTES
 
 _LINK_ID: Final = re.compile(r"[0-9a-f]{32}")
+
+
+class Purpose(IntEnum):
+    """What a challenge's identity is good for."""
+
+    ENROLLMENT = 1
+    OTA = 2
+    """For the third phase of over-the-air enrollment, which gives a device its enrollment profile; for nothing else."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +54,14 @@ class Challenge:
     """The enrollment link that it was handed out under; None where enrollment is open."""
     expires_at: int
     """Epoch seconds."""
+    purpose: Purpose
+    serial_hash: str | None
+    """Of the only device that may use it (:func:`serial_hash`); None where it is not known."""
+
+
+def serial_hash(serial_number: str) -> str:
+    """Return what stands for a serial number in a challenge and with an identity: 32 hex digits."""
+    return hashlib.sha256(serial_number.encode()).hexdigest()[: 2 * _SERIAL_BYTES]
 
 
 class ScepChallenges:
@@ -54,16 +74,27 @@ class ScepChallenges:
         self._now = now
         self._random = random
 
-    def new(self, link_id: str | None, expires_at: datetime) -> str:
-        """Return a new challenge: 94 characters of base64, all of which a PrintableString may hold."""
+    def new(
+        self,
+        link_id: str | None,
+        expires_at: datetime,
+        *,
+        serial_number: str | None = None,
+        purpose: Purpose = Purpose.ENROLLMENT,
+    ) -> str:
+        """Return a new challenge: 115 characters of base64, all of which a PrintableString may hold.
+
+        With ``serial_number`` its identity is good for that device alone.
+        """
         if link_id is not None and not _LINK_ID.fullmatch(link_id):
             raise ValueError("An enrollment link's id has 32 hex digits.")
         content = b"".join(
             (
-                _FORMAT,
+                bytes((purpose,)),
                 int(expires_at.timestamp()).to_bytes(_EXPIRY_BYTES, "big"),
                 self._random(_NONCE_BYTES),
                 bytes.fromhex(link_id) if link_id else _OPEN_LINK,
+                bytes.fromhex(serial_hash(serial_number)) if serial_number else _ANY_DEVICE,
             )
         )
         return base64.b64encode(content + self._mac(content)).rstrip(b"=").decode()
@@ -77,12 +108,15 @@ class ScepChallenges:
         content, mac = decoded[:-_MAC_BYTES], decoded[-_MAC_BYTES:]
         if not hmac.compare_digest(mac, self._mac(content)) or len(decoded) != _LENGTH:
             raise ForbiddenError("The SCEP challenge is missing or not one of ours.", code="challenge_unknown")
-        expiry, rest = content[len(_FORMAT) : len(_FORMAT) + _EXPIRY_BYTES], content[len(_FORMAT) + _EXPIRY_BYTES :]
-        nonce, link = rest[:_NONCE_BYTES], rest[_NONCE_BYTES:]
+        fields = BytesIO(content)
+        purpose, expiry = fields.read(_PURPOSE_BYTES), fields.read(_EXPIRY_BYTES)
+        nonce, link, serial = fields.read(_NONCE_BYTES), fields.read(_LINK_BYTES), fields.read(_SERIAL_BYTES)
         return Challenge(
             nonce=nonce.hex(),
             link_id=None if link == _OPEN_LINK else link.hex(),
             expires_at=int.from_bytes(expiry, "big"),
+            purpose=Purpose(purpose[0]),
+            serial_hash=None if serial == _ANY_DEVICE else serial.hex(),
         )
 
     def is_over(self, challenge: Challenge) -> bool:

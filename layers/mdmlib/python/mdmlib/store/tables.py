@@ -9,9 +9,10 @@ The enrollment table (hash ``enrollment_id``, range ``item``), one partition per
 ``!``                                 the record (:class:`Enrollment`); sorts first
 ``c#<generation>#<priority><order>``  pending commands in the order in which they go out
 ``d#<generation>#<dedup key>``        one pending command per key
-``m#Authenticate``, ``m#TokenUpdate`` the last check-in messages, sealed
+``m#Authenticate``, ``m#TokenUpdate`` the last check-in messages, sealed; also those of a newer release of Apple's
 ``r#<command uuid>``                  results
 ``s#UnlockToken``, ``s#BootstrapToken`` secrets, sealed
+``s#UserAuthentication``              of a user channel: how far its user's login has come, sealed
 ====================================  ==================================================================
 
 and partitions beside them, whose keys hold a ``#``, which no enrollment's id does:
@@ -59,6 +60,9 @@ CERTIFICATE_PARTITION: Final = "cert#"
 CHALLENGE_PARTITION: Final = "challenge#"
 ISSUED_PARTITION: Final = "issued#"
 OUTBOX_PARTITION: Final = "outbox#"
+
+OTA_IDENTITY: Final = "ota#"
+"""In place of an enrollment's id: the certificate is of over-the-air enrollment, and enrolls nobody."""
 
 SHARDS: Final = 16
 """How many shards the ``listing``, ``expiring`` and ``waiting`` indexes and the outbox have: ``0`` to ``f``."""
@@ -210,6 +214,8 @@ class Enrollment(EnrollmentItem, discriminator="enrollment"):
     """Of a user channel: the device's epoch that it was enabled under."""
     token_update_tally = NumberAttribute(default=0)
     awaiting_configuration = BooleanAttribute(null=True)
+    auth_token_hash = UnicodeAttribute(null=True)
+    """Of a network user's channel: SHA-256 (hex) of the AuthToken that each of its messages has to carry."""
 
     authenticate_hash = UnicodeAttribute(null=True)
     """SHA-256 over the last Authenticate's body and certificate: tells a repeat from a new enrollment."""
@@ -250,7 +256,7 @@ class DedupKey(EnrollmentItem, discriminator="dedup"):
 
 
 class Message(EnrollmentItem, discriminator="message"):
-    """The last Authenticate or TokenUpdate, whole."""
+    """The last message of its type, whole: Authenticate, TokenUpdate, or one that this release does not know."""
 
     body = BinaryAttribute(legacy_encoding=False)
     """Sealed for ``<enrollment id>/<item>``."""
@@ -258,7 +264,7 @@ class Message(EnrollmentItem, discriminator="message"):
 
 
 class EnrollmentSecret(EnrollmentItem, discriminator="secret"):
-    """An unlock token or bootstrap token."""
+    """An unlock token, a bootstrap token, or the state of a login."""
 
     value = BinaryAttribute(legacy_encoding=False)
     """Sealed for ``<enrollment id>/<item>``."""
@@ -304,6 +310,8 @@ class Certificate(EnrollmentItem, discriminator="certificate"):
     replaces = UnicodeAttribute(null=True)
     """SHA-256 (hex) of the certificate that this one renewed."""
     link = UnicodeAttribute(null=True)
+    serial_hash = UnicodeAttribute(null=True)
+    """Of the serial number of the only device that may enroll with it, where that was known when it was issued."""
 
 
 class RedeemedChallenge(EnrollmentItem, discriminator="challenge"):
@@ -376,6 +384,8 @@ class EnrollmentLink(ResourceItem, discriminator="enrollment_link"):
     uses = NumberAttribute(default=0)
     revoked = BooleanAttribute(null=True)
     note = UnicodeAttribute(null=True)
+    serial_numbers: JSONAttribute = JSONAttribute(null=True)
+    """The only devices that may enroll by it; null: any."""
 
 
 class WebhookSubscription(ResourceItem, discriminator="webhook"):
@@ -390,6 +400,102 @@ class WebhookSubscription(ResourceItem, discriminator="webhook"):
     held_until = NumberAttribute(null=True)
     """While it keeps failing, its messages are postponed until then."""
     failures = NumberAttribute(default=0)
+
+
+class ManagedUser(ResourceItem, discriminator="managed_user"):
+    """Collection ``managed_user``, name = the user's short name in the directory."""
+
+    digest = BinaryAttribute(legacy_encoding=False)
+    """H(A1) of RFC 7616, hex, sealed for ``managed_user/<name>``: as good as the password for who knows it."""
+    realm = UnicodeAttribute()
+    """What the digest was made with; in another one it is of no use."""
+    user_id = UnicodeAttribute(null=True)
+    """The only UserID (GUID in the directory) that this user may log in as."""
+    created_at = NumberAttribute()
+
+
+class RemoteTokenSource(ResourceItem, discriminator="token_source"):
+    """Collection ``token_source``, name = a TokenServiceType: who makes its tokens."""
+
+    url = UnicodeAttribute()
+    hmac_key = BinaryAttribute(legacy_encoding=False)
+    """Sealed for ``token_source/<name>``."""
+    created_at = NumberAttribute()
+
+
+class AdeServer(ResourceItem, discriminator="ade_server"):
+    """Collection ``ade_server``, name = the administrator's name for a server in Apple Business or School Manager."""
+
+    server_uuid = UnicodeAttribute(null=True)
+    """Apple's identifier of the server, once it was asked."""
+    certificate = BinaryAttribute(null=True, legacy_encoding=False)
+    """DER: what Apple was given for this server."""
+    private_key = BinaryAttribute(null=True, legacy_encoding=False)
+    """PKCS #8 DER, sealed for ``ade_server/<name>``."""
+
+
+class DdmServer(ResourceItem, discriminator="ddm_server"):
+    """Collection ``ddm_server``, name ``default``: the keys shared with the server that DDM_URL names."""
+
+    send_key = BinaryAttribute(null=True, legacy_encoding=False)
+    """Sealed for ``ddm_server/default/send``."""
+    receive_key = BinaryAttribute(null=True, legacy_encoding=False)
+    """Sealed for ``ddm_server/default/receive``."""
+    changed_at = NumberAttribute()
+
+
+class ReturnToServiceProfile(ResourceItem, discriminator="return_to_service"):
+    """Collection ``return_to_service``, name ``wifi`` or ``mdm``: what a device installs after it erased itself."""
+
+    profile = BinaryAttribute(legacy_encoding=False)
+    """The profile as it was uploaded, sealed for ``return_to_service/<name>``."""
+    uploaded_at = NumberAttribute()
+
+
+class DeviceCertificateAuthority(ResourceItem, discriminator="device_ca"):
+    """Collection ``device_ca``, name = the administrator's: who makes the certificates that are built into devices."""
+
+    certificate = BinaryAttribute(legacy_encoding=False)
+    """DER."""
+    uploaded_at = NumberAttribute()
+
+
+class AdeSerialNumber(ResourceItem, discriminator="ade_serial"):
+    """Collection ``ade_serial``, name = a serial number that may enroll by ADE; none at all: every genuine device."""
+
+    note = UnicodeAttribute(null=True)
+    added_at = NumberAttribute()
+
+
+class MinimumOsVersion(ResourceItem, discriminator="minimum_os"):
+    """Collection ``minimum_os``, name = a platform: what a device has to run before it may enroll by ADE."""
+
+    os_version = UnicodeAttribute()
+    build_version = UnicodeAttribute(null=True)
+
+
+class EnrollmentProfileDesign(ResourceItem, discriminator="enrollment_profile"):
+    """Collection ``enrollment_profile``, name ``default``: what an administrator made of enrollment profiles."""
+
+    options: JSONAttribute = JSONAttribute(null=True)
+    """Fields of ``apple.enrollment_profile.ProfileOptions``, without the certificates, and ``topic``."""
+    trust_certificates = BinaryAttribute(null=True, legacy_encoding=False)
+    """PEM."""
+    template = BinaryAttribute(null=True, legacy_encoding=False)
+    """The ``.mobileconfig``, sealed for ``enrollment_profile/default/template``."""
+    template_uploaded_at = NumberAttribute(null=True)
+    signing_certificates = BinaryAttribute(null=True, legacy_encoding=False)
+    """PEM: the signer's, then its chain."""
+    signing_key = BinaryAttribute(null=True, legacy_encoding=False)
+    """PEM (PKCS #8), sealed for ``enrollment_profile/default/signing_key``."""
+
+
+class AccountDrivenEnrollment(ResourceItem, discriminator="account_driven"):
+    """Collection ``account_driven``, name ``default``: who may enroll by signing in, and where."""
+
+    options: JSONAttribute = JSONAttribute()
+    """Fields of ``services.account_driven_enrollment.SignInOptions``."""
+    changed_at = NumberAttribute()
 
 
 def bind(
