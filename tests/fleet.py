@@ -5,6 +5,7 @@ What a device says goes through the real codecs and services to the emulated tab
 
 import hashlib
 import json
+import os
 import plistlib
 import uuid
 from datetime import timedelta
@@ -18,18 +19,29 @@ from local.emulator import Emulator
 from mdmlib.apple.checkin import decode_checkin
 from mdmlib.apple.command import Command
 from mdmlib.apple.command_report import CommandReport
+from mdmlib.apple.enrollment_id import SHARED_IPAD_USER_ID
 from mdmlib.apple.event import uuid7
 from mdmlib.apple.identity import VerifiedCertificate
+from mdmlib.clients.signed_http import SignedHttpClient
+from mdmlib.services.blocking import Blocking
 from mdmlib.services.checkin import CheckinService
+from mdmlib.services.checkin_message import CheckinAnswer
 from mdmlib.services.command_order import CommandOrder
 from mdmlib.services.connect import ConnectService
+from mdmlib.services.ddm_forwarding import DdmKeys, ForwardedDeclarations
+from mdmlib.services.declarations import Declarations, DeclarationServer, no_declarations
 from mdmlib.services.enqueue import EnqueueOutcome, EnqueueService
 from mdmlib.services.events import EventPublisher
+from mdmlib.services.managed_users import ManagedUsers
 from mdmlib.services.push_certificates import PushCertificates
 from mdmlib.services.push_queue import PushQueue
+from mdmlib.services.return_to_service import ReturnToServiceProfiles
 from mdmlib.services.sweep import SweepQueue
+from mdmlib.services.token_sources import TokenSources
+from mdmlib.services.tokens import MaidTokenSource, Tokens
 from mdmlib.settings import Settings
 from mdmlib.store import tables
+from mdmlib.store.ade_servers import AdeServerStore
 from mdmlib.store.command_queue import CommandQueueStore
 from mdmlib.store.enrollments import EnrollmentStore
 from mdmlib.store.payloads import PayloadStore
@@ -38,6 +50,8 @@ from tests.deployment import Clock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from mdmlib.apple.declarations import DeclarationSet
 
 TOPIC = "com.apple.mgmt.External.11111111-2222-3333-4444-555555555555"
 
@@ -86,6 +100,7 @@ class Fleet:
             "dynamodb", config=Config(retries={"total_max_attempts": 1})
         )
         self.order = CommandOrder(now=clock)
+        self.declarations_of: Callable[[tables.Enrollment], DeclarationSet] = no_declarations
         self._event_numbers = count(1)
         self.bus = Bus(emulator, settings.event_bus)
 
@@ -99,10 +114,47 @@ class Fleet:
             enrollments=self.enrollments,
             events=self.events,
             sweeps=SweepQueue(lambda: self.emulator.sqs, queue_url=self.settings.sweep_queue_url),
+            users=self.users,
+            tokens=Tokens(
+                self.token_sources,
+                MaidTokenSource(AdeServerStore(sealer=self.sealer), new_id=lambda: str(uuid.uuid4())),
+            ),
+            return_to_service=self.return_to_service,
+            declarations=self.declarations,
             sealer=self.sealer,
             settings=self.settings,
             now=self.clock,
             new_event_id=self.new_event_id,
+            random=os.urandom,
+        )
+
+    @property
+    def users(self) -> ManagedUsers:
+        return ManagedUsers(sealer=self.sealer, settings=self.settings, now=self.clock)
+
+    @property
+    def token_sources(self) -> TokenSources:
+        return TokenSources(lambda: SignedHttpClient(user_agent="Fleet"), sealer=self.sealer, now=self.clock)
+
+    @property
+    def return_to_service(self) -> ReturnToServiceProfiles:
+        return ReturnToServiceProfiles(sealer=self.sealer, settings=self.settings, now=self.clock)
+
+    @property
+    def ddm_keys(self) -> DdmKeys:
+        return DdmKeys(sealer=self.sealer, now=self.clock)
+
+    @property
+    def declarations(self) -> DeclarationServer:
+        if self.settings.ddm_url:
+            client = SignedHttpClient(user_agent="Fleet")
+            return ForwardedDeclarations(lambda: client, keys=self.ddm_keys, settings=self.settings)
+        return Declarations(events=self.events, declarations_of=self.declarations_of, new_event_id=self.new_event_id)
+
+    @property
+    def blocking(self) -> Blocking:
+        return Blocking(
+            enrollments=self.enrollments, events=self.events, now=self.clock, new_event_id=self.new_event_id
         )
 
     @property
@@ -148,11 +200,23 @@ class Fleet:
 class FleetDevice:
     """One channel of one device, at the services' door."""
 
-    def __init__(self, fleet: Fleet, udid: str, *, user_id: str | None = None, identity: str | None = None) -> None:
+    def __init__(
+        self,
+        fleet: Fleet,
+        udid: str,
+        *,
+        user_id: str | None = None,
+        identity: str | None = None,
+        is_user_enrollment: bool = False,
+        is_shared_ipad: bool = False,
+    ) -> None:
+        """Make a channel; ``udid`` is the EnrollmentID of a User Enrollment, ``user_id`` a Shared iPad's short name."""
         self.fleet = fleet
         self.udid = udid
         self.user_id = user_id
         self.identity = identity or f"identity of {udid}"
+        self.is_user_enrollment = is_user_enrollment
+        self.is_shared_ipad = is_shared_ipad
 
     def __str__(self) -> str:
         return f"{self.udid}:{self.user_id}" if self.user_id else self.udid
@@ -169,11 +233,24 @@ class FleetDevice:
 
     def user(self, user_id: str = "B0B0B0B0-0000-0000-0000-000000000001") -> "FleetDevice":
         """Return a user channel of this device, which shares its identity."""
-        return FleetDevice(self.fleet, self.udid, user_id=user_id, identity=self.identity)
+        return FleetDevice(
+            self.fleet,
+            self.udid,
+            user_id=user_id,
+            identity=self.identity,
+            is_user_enrollment=self.is_user_enrollment,
+            is_shared_ipad=self.is_shared_ipad,
+        )
+
+    def answer(self, message_type: str, **fields: Any) -> CheckinAnswer | None:
+        """Check in; return the whole answer."""
+        body = plistlib.dumps({"MessageType": message_type, **self.ids, **fields})
+        return self.fleet.checkin.receive(self.certificate, decode_checkin(body), {})
 
     def checkin(self, message_type: str, **fields: Any) -> bytes | None:
-        body = plistlib.dumps({"MessageType": message_type, "UDID": self.udid, **self._user(), **fields})
-        return self.fleet.checkin.receive(self.certificate, decode_checkin(body), {})
+        """Check in; return the answer's body, or None for an empty one."""
+        answer = self.answer(message_type, **fields)
+        return answer.body if answer else None
 
     def authenticate(self, **fields: Any) -> None:
         self.checkin("Authenticate", **{"Topic": TOPIC, "SerialNumber": "C02XXXX", "OSVersion": "15.1", **fields})
@@ -187,7 +264,7 @@ class FleetDevice:
     def report(self, status: str, uuid_: str | None = None, **fields: Any) -> str | None:
         """Connect; return the uuid of the command that is handed out, or None."""
         fields |= {"CommandUUID": uuid_} if uuid_ else {}
-        body = plistlib.dumps({"Status": status, "UDID": self.udid, **self._user(), **fields})
+        body = plistlib.dumps({"Status": status, **self.ids, **fields})
         answer = self.fleet.connect.report(self.certificate, CommandReport.decode(body), {})
         return str(plistlib.loads(answer)["CommandUUID"]) if answer else None
 
@@ -200,8 +277,15 @@ class FleetDevice:
     def not_now(self, uuid_: str) -> str | None:
         return self.report("NotNow", uuid_)
 
-    def _user(self) -> dict[str, str]:
-        return {"UserID": self.user_id} if self.user_id else {}
+    @property
+    def ids(self) -> dict[str, str]:
+        """What its messages say of who sends them."""
+        if self.is_user_enrollment:
+            user = {"EnrollmentUserID": self.user_id} if self.user_id else {}
+            return {"EnrollmentID": self.udid, **user}
+        if self.user_id and self.is_shared_ipad:
+            return {"UDID": self.udid, "UserID": SHARED_IPAD_USER_ID, "UserShortName": self.user_id}
+        return {"UDID": self.udid, **({"UserID": self.user_id} if self.user_id else {})}
 
 
 def certificate(fleet: Fleet, name: str) -> VerifiedCertificate:

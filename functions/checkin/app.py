@@ -1,4 +1,4 @@
-"""PUT /mdm/checkin, and PUT /mdm: a device enrolls, tells its push token, and leaves.
+"""PUT /mdm/checkin, and PUT /mdm: a device enrolls, tells its push token, asks for what it needs, and leaves.
 
 ``/mdm`` is NanoMDM's single path: what is not a check-in message there is a command report.
 """
@@ -25,7 +25,7 @@ def put_checkin() -> Response[bytes]:
     request = device_edge.decode(app.current_event)
     certificate = runtime.device_identity().prove(request.mdm_signature, request.body)
     message = decode_checkin(request.body)
-    return device_edge.plist(runtime.checkin_service().receive(certificate, message, request.url_params))
+    return device_edge.checkin_response(runtime.checkin_service().receive(certificate, message, request.url_params))
 
 
 @app.put("/mdm")

@@ -9,7 +9,7 @@ from botocore.exceptions import ReadTimeoutError
 
 from mdmlib.errors import IdentityError
 from mdmlib.store import tables
-from mdmlib.store.enrollments import EnrollmentStore
+from mdmlib.store.enrollments import EnrollmentStore, LoginItems
 from mdmlib.store.tables import Enrollment, PendingCommand
 from tests.fleet import Fleet
 
@@ -33,6 +33,11 @@ class Interrupted(EnrollmentStore):
         records = super().get_many(enrollment_ids)
         self._interrupt()
         return records
+
+    def get_login(self, user_id: str, device_id: str) -> LoginItems:
+        items = super().get_login(user_id, device_id)
+        self._interrupt()
+        return items
 
 
 def interrupted(fleet: Fleet, interruption: Callable[[], object]) -> None:

@@ -14,7 +14,11 @@ from mdmlib.apple.checkin import (
     Authenticate,
     CheckinMessage,
     CheckOut,
+    DeclarativeManagement,
     GetBootstrapToken,
+    GetToken,
+    NewerMessage,
+    ReturnToService,
     SetBootstrapToken,
     TokenUpdate,
     UserAuthenticate,
@@ -131,6 +135,78 @@ def test_a_bootstrap_token_is_asked_for() -> None:
     assert isinstance(decode({"MessageType": "GetBootstrapToken", "UDID": UDID}), GetBootstrapToken)
 
 
+PAIRING = {"PhoneUDID": "P1", "SecurityToken": "S1", "WatchUDID": "W1"}
+
+
+def test_a_token_is_asked_for_with_what_its_service_needs() -> None:
+    maid = decode({"MessageType": "GetToken", "UDID": UDID, "TokenServiceType": "com.apple.maid"})
+    watch = decode(
+        {
+            "MessageType": "GetToken",
+            "UDID": UDID,
+            "TokenServiceType": "com.apple.watch.pairing",
+            "TokenParameters": PAIRING,
+        }
+    )
+
+    assert isinstance(maid, GetToken)
+    assert (maid.service_type, maid.parameters) == ("com.apple.maid", {})
+    assert isinstance(watch, GetToken)
+    assert watch.parameters == PAIRING
+    assert "S1" not in repr(watch)
+
+
+@pytest.mark.parametrize("missing", PAIRING)
+def test_a_watch_pairing_token_needs_all_its_parameters(missing: str) -> None:
+    parameters = {key: value for key, value in PAIRING.items() if key != missing}
+    fields = {"MessageType": "GetToken", "UDID": UDID, "TokenServiceType": "com.apple.watch.pairing"}
+
+    assert refused({**fields, "TokenParameters": parameters}).field == missing
+    assert refused({**fields, "TokenParameters": {**PAIRING, missing: ""}}).field == missing
+    assert refused(fields).field == "PhoneUDID"
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({}, "TokenServiceType"),
+        ({"TokenServiceType": ""}, "TokenServiceType"),
+        ({"TokenServiceType": "s", "TokenParameters": ["PhoneUDID"]}, "TokenParameters"),
+        ({"TokenServiceType": "s", "TokenParameters": {str(number): "x" for number in range(33)}}, "TokenParameters"),
+        ({"TokenServiceType": "s", "TokenParameters": {"PhoneUDID": 1}}, "PhoneUDID"),
+        ({"TokenServiceType": "s", "TokenParameters": {"PhoneUDID": "x" * 513}}, "PhoneUDID"),
+    ],
+)
+def test_a_token_of_no_service_or_with_strange_parameters_is_refused(fields: dict[str, Any], field: str) -> None:
+    assert refused({"MessageType": "GetToken", "UDID": UDID, **fields}).field == field
+
+
+def test_a_device_asks_whether_to_return_to_service() -> None:
+    assert isinstance(decode({"MessageType": "ReturnToService", "UDID": UDID}), ReturnToService)
+
+
+def test_declarations_are_asked_for_by_endpoint_and_reported_on_with_data() -> None:
+    tokens = decode({"MessageType": "DeclarativeManagement", "UDID": UDID, "Endpoint": "tokens"})
+    status = decode(
+        {"MessageType": "DeclarativeManagement", "UDID": UDID, "Endpoint": "status", "Data": b"x" * 1_000_000}
+    )
+
+    assert isinstance(tokens, DeclarativeManagement)
+    assert (tokens.endpoint, tokens.data) == ("tokens", b"")
+    assert isinstance(status, DeclarativeManagement)
+    assert len(status.data) == 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [({}, "Endpoint"), ({"Endpoint": 1}, "Endpoint"), ({"Endpoint": "status", "Data": "text"}, "Data")],
+)
+def test_declarative_management_with_no_endpoint_or_data_of_another_type_is_refused(
+    fields: dict[str, Any], field: str
+) -> None:
+    assert refused({"MessageType": "DeclarativeManagement", "UDID": UDID, **fields}).field == field
+
+
 @pytest.mark.parametrize("response", [None, "Digest username=anna"])
 def test_a_user_authenticates_in_two_steps(response: str | None) -> None:
     fields = {"DigestResponse": response} if response else {}
@@ -150,10 +226,17 @@ def test_a_binary_message_is_read() -> None:
     assert decoded.body == body
 
 
-@pytest.mark.parametrize(
-    "message_type", ["Unheard", "authenticate", "GetToken", "DeclarativeManagement", " Authenticate"]
-)
-def test_an_unknown_message_type_is_told_apart_from_a_broken_message(message_type: str) -> None:
+@pytest.mark.parametrize("message_type", ["Unheard", "authenticate", "NewInIOS30", "N" * 64])
+def test_a_message_of_a_newer_release_is_read_as_one(message_type: str) -> None:
+    decoded = decode({"MessageType": message_type, "UDID": UDID, "Novelty": [1]})
+
+    assert isinstance(decoded, NewerMessage)
+    assert decoded.message_type == message_type
+    assert decoded.fields["Novelty"] == [1]
+
+
+@pytest.mark.parametrize("message_type", [" Authenticate", "Get-Token", "m#Authenticate", "N" * 65, "2nd", "É"])
+def test_a_message_type_that_could_be_no_key_is_refused(message_type: str) -> None:
     error = refused({"MessageType": message_type, "UDID": UDID})
 
     assert error.code == "unknown_message_type"

@@ -8,6 +8,7 @@
     │   ├── IdentityError        a device did not prove who it is (answered without a reason)
     │   └── BodyTooLargeError    more than the edge accepts
     ├── ForbiddenError           known, but not allowed (an expired link, a used challenge)
+    ├── BlockedError             a device that an administrator has blocked: it shall un-enroll
     ├── NotFoundError            what is named does not exist
     ├── ConflictError            the state does not allow it (a duplicate, a checked-out enrollment)
     ├── GoneError                answered 410: the device shall not ask again (UserAuthenticate)
@@ -64,6 +65,20 @@ class ForbiddenError(PicoMDMError):
     """What was presented is known but not, or no longer, good for this."""
 
     default_code = "forbidden"
+
+
+class BlockedError(PicoMDMError):
+    """An administrator has blocked the device.
+
+    The only error that makes a device un-enroll. ``knows_unrecognized_device`` says whether its OS acts on Apple's
+    ``com.apple.unrecognized.device``; an older one acts on 401.
+    """
+
+    default_code = "device_blocked"
+
+    def __init__(self, message: str, *, knows_unrecognized_device: bool) -> None:
+        super().__init__(message)
+        self.knows_unrecognized_device = knows_unrecognized_device
 
 
 class NotFoundError(PicoMDMError):

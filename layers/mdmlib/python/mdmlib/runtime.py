@@ -20,20 +20,28 @@ if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
     from mypy_boto3_sqs import SQSClient
 
+    from mdmlib.clients.signed_http import SignedHttpClient
+    from mdmlib.services.blocking import Blocking
     from mdmlib.services.certificate_authority import CertificateAuthorityService
     from mdmlib.services.checkin import CheckinService
     from mdmlib.services.connect import ConnectService
+    from mdmlib.services.ddm_forwarding import DdmKeys
+    from mdmlib.services.declarations import DeclarationServer
     from mdmlib.services.device_identity import DeviceIdentity
     from mdmlib.services.enqueue import EnqueueService
     from mdmlib.services.enrollment_links import EnrollmentLinks
     from mdmlib.services.enrollments import Enrollments
     from mdmlib.services.events import EventPublisher
     from mdmlib.services.housekeeping import Housekeeping
+    from mdmlib.services.managed_users import ManagedUsers
     from mdmlib.services.push import PushService
     from mdmlib.services.push_certificates import PushCertificates
     from mdmlib.services.push_queue import PushQueue
+    from mdmlib.services.return_to_service import ReturnToServiceProfiles
     from mdmlib.services.scep_challenges import ScepChallenges
     from mdmlib.services.sweep import SweepQueue
+    from mdmlib.services.token_sources import TokenSources
+    from mdmlib.services.tokens import Tokens
     from mdmlib.services.webhook_delivery import WebhookDelivery
     from mdmlib.services.webhooks import Webhooks
     from mdmlib.store.command_queue import CommandQueueStore
@@ -201,11 +209,93 @@ def checkin_service() -> "CheckinService":
         enrollments=enrollments(),
         events=events(),
         sweeps=sweeps(),
+        users=managed_users(),
+        tokens=tokens(),
+        return_to_service=return_to_service_profiles(),
+        declarations=declarations(),
         sealer=sealer(),
         settings=settings(),
         now=now,
         new_event_id=new_event_id,
+        random=os.urandom,
     )
+
+
+@cache
+def managed_users() -> "ManagedUsers":
+    """Return the users who may log in on Macs."""
+    from mdmlib.services.managed_users import ManagedUsers
+
+    bind_tables()
+    return ManagedUsers(sealer=sealer(), settings=settings(), now=now)
+
+
+@cache
+def return_to_service_profiles() -> "ReturnToServiceProfiles":
+    """Return the profiles for devices that return to service."""
+    from mdmlib.services.return_to_service import ReturnToServiceProfiles
+
+    bind_tables()
+    return ReturnToServiceProfiles(sealer=sealer(), settings=settings(), now=now)
+
+
+@cache
+def signed_http_client() -> "SignedHttpClient":
+    """Return the client of an administrator's own servers."""
+    from mdmlib import __version__
+    from mdmlib.clients.signed_http import SignedHttpClient
+
+    return SignedHttpClient(user_agent=f"PicoMDM/{__version__}")
+
+
+@cache
+def token_sources() -> "TokenSources":
+    """Return the servers of administrators that make tokens."""
+    from mdmlib.services.token_sources import TokenSources
+
+    bind_tables()
+    return TokenSources(signed_http_client, sealer=sealer(), now=now)
+
+
+@cache
+def tokens() -> "Tokens":
+    """Return the registry of token sources: an administrator's choice goes before what is built in."""
+    import uuid
+
+    from mdmlib.services.tokens import MaidTokenSource, Tokens
+    from mdmlib.store.ade_servers import AdeServerStore
+
+    bind_tables()
+    return Tokens(token_sources(), MaidTokenSource(AdeServerStore(sealer=sealer()), new_id=lambda: str(uuid.uuid4())))
+
+
+@cache
+def ddm_keys() -> "DdmKeys":
+    """Return the keys that are shared with another server for declarative management."""
+    from mdmlib.services.ddm_forwarding import DdmKeys
+
+    bind_tables()
+    return DdmKeys(sealer=sealer(), now=now)
+
+
+@cache
+def declarations() -> "DeclarationServer":
+    """Return what answers declarative management: this deployment, or the server that DDM_URL names."""
+    if settings().ddm_url:
+        from mdmlib.services.ddm_forwarding import ForwardedDeclarations
+
+        return ForwardedDeclarations(signed_http_client, keys=ddm_keys(), settings=settings())
+    from mdmlib.services.declarations import Declarations, no_declarations
+
+    return Declarations(events=events(), declarations_of=no_declarations, new_event_id=new_event_id)
+
+
+@cache
+def blocking() -> "Blocking":
+    """Return what blocks and unblocks devices."""
+    from mdmlib.services.blocking import Blocking
+
+    return Blocking(enrollments=enrollments(), events=events(), now=now, new_event_id=new_event_id)
 
 
 @cache

@@ -1,10 +1,10 @@
 """Check-in messages: how a device enrolls, keeps its tokens with the server, and leaves.
 
-Apple's pages: Authenticate, TokenUpdate, CheckOut, SetBootstrapToken, GetBootstrapToken and UserAuthenticate under
-https://developer.apple.com/documentation/devicemanagement/check-in. Keys that are not read here are in ``fields``, and
-everything is in ``body``, exact to the byte.
+Apple's pages: each message under https://developer.apple.com/documentation/devicemanagement/check-in. Keys that are not
+read here are in ``fields``, and everything is in ``body``, exact to the byte.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -13,11 +13,26 @@ from mdmlib.apple import plist
 from mdmlib.apple.enrollment_id import EnrollmentID
 from mdmlib.errors import BadRequestError, MalformedBodyError
 
+MAID_SERVICE: Final = "com.apple.maid"
+"""GetToken: proves to Apple that a device's server belongs to the organization of a Managed Apple Account."""
+
+WATCH_PAIRING_SERVICE: Final = "com.apple.watch.pairing"
+"""GetToken: proves to the server of an Apple Watch that it is paired with an enrolled iPhone."""
+
 MAX_TEXT_LENGTH: Final = 512
 """Longer strings are refused: they become attributes of one item, some of them keys of an index."""
 
 MAX_DATA_BYTES: Final = 64 * 1024
 """Larger tokens are refused: an unlock token has 1 to 3 KiB, an item of DynamoDB at most 400 KB."""
+
+MAX_DIGEST_LENGTH: Final = 2_048
+"""Of a DigestResponse, which has names, a nonce and a digest in it."""
+
+MAX_TOKEN_PARAMETERS: Final = 32
+
+_WATCH_PAIRING_PARAMETERS: Final = ("PhoneUDID", "SecurityToken", "WatchUDID")
+# It becomes a part of a key and of a topic.
+_MESSAGE_TYPE: Final = re.compile(r"[A-Za-z][A-Za-z0-9]{0,63}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,28 +97,57 @@ class GetBootstrapToken(CheckinMessage):
 
 @dataclass(frozen=True, kw_only=True)
 class UserAuthenticate(CheckinMessage):
-    """A network user logs in on a Mac. Without ``digest_response`` it asks for a challenge, with one it answers it."""
+    """A network user logs in on a Mac. Without ``digest_response`` it asks for a challenge, with one it answers it.
+
+    Not every release tells who the user is beside the UserID, which is the GUID of a directory.
+    """
 
     digest_response: str | None = field(repr=False, default=None)
+    user_short_name: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class GetToken(CheckinMessage):
+    """A device asks for a token of a service of Apple's. ``service_type`` is its ``TokenServiceType``."""
+
+    service_type: str
+    parameters: Mapping[str, str] = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReturnToService(CheckinMessage):
+    """A device that is lent from hand to hand asks whether to erase itself for the next person (iOS 26)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeclarativeManagement(CheckinMessage):
+    """A device asks for declarations, or reports on them.
+
+    ``endpoint`` is ``tokens``, ``declaration-items``, ``declaration/<kind>/<identifier>`` or ``status``; ``data`` is
+    the JSON of a status report.
+    """
+
+    endpoint: str
+    data: bytes = field(repr=False, default=b"")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewerMessage(CheckinMessage):
+    """A message of a release of Apple's that is newer than this one of ours."""
 
 
 def decode_checkin(body: bytes) -> CheckinMessage:
-    """Decode a check-in message.
+    """Decode a check-in message. One of a MessageType that is not known here is a :class:`NewerMessage`.
 
     Raises :class:`~mdmlib.errors.MalformedBodyError` when it is no plist, or when a key is missing or of the wrong
-    type (``field`` names it), and :class:`~mdmlib.errors.BadRequestError` with the code ``unknown_message_type`` for
-    messages that are not known here, so that a new message of Apple's is told apart from a broken one.
+    type (``field`` names it), and :class:`~mdmlib.errors.BadRequestError` with the code ``unknown_message_type`` when
+    the MessageType is nothing that Apple would call one.
     """
     fields = plist.loads(body)
     message_type = _required_text(fields, "MessageType")
-    decode = _DECODERS.get(message_type)
-    if decode is None:
-        raise BadRequestError(
-            "A check-in message of this MessageType is not understood.",
-            code="unknown_message_type",
-            field="MessageType",
-        )
-    return decode(
+    if not _MESSAGE_TYPE.fullmatch(message_type):
+        raise BadRequestError("The MessageType is none.", code="unknown_message_type", field="MessageType")
+    return _DECODERS.get(message_type, _newer)(
         fields,
         {
             "enrollment_id": EnrollmentID.from_message(fields),
@@ -162,7 +206,42 @@ def _get_bootstrap_token(_fields: Mapping[str, Any], envelope: dict[str, Any]) -
 
 
 def _user_authenticate(fields: Mapping[str, Any], envelope: dict[str, Any]) -> UserAuthenticate:
-    return UserAuthenticate(**envelope, digest_response=_text(fields, "DigestResponse"))
+    return UserAuthenticate(
+        **envelope,
+        digest_response=_text(fields, "DigestResponse", longest=MAX_DIGEST_LENGTH),
+        user_short_name=_text(fields, "UserShortName"),
+    )
+
+
+def _get_token(fields: Mapping[str, Any], envelope: dict[str, Any]) -> GetToken:
+    parameters = fields.get("TokenParameters", {})
+    if not isinstance(parameters, dict) or len(parameters) > MAX_TOKEN_PARAMETERS:
+        raise MalformedBodyError("TokenParameters is no dictionary of strings.", field="TokenParameters")
+    message = GetToken(
+        **envelope,
+        service_type=_required_text(fields, "TokenServiceType"),
+        parameters={key: text for key in parameters if (text := _text(parameters, key))},
+    )
+    if message.service_type == WATCH_PAIRING_SERVICE:
+        for key in _WATCH_PAIRING_PARAMETERS:
+            _required_text(message.parameters, key)
+    return message
+
+
+def _return_to_service(_fields: Mapping[str, Any], envelope: dict[str, Any]) -> ReturnToService:
+    return ReturnToService(**envelope)
+
+
+def _declarative_management(fields: Mapping[str, Any], envelope: dict[str, Any]) -> DeclarativeManagement:
+    data = fields.get("Data", b"")
+    # As long as a body may be: a full status report of a device with many apps has hundreds of kilobytes.
+    if not isinstance(data, bytes):
+        raise MalformedBodyError("Data is no data.", field="Data")
+    return DeclarativeManagement(**envelope, endpoint=_required_text(fields, "Endpoint"), data=data)
+
+
+def _newer(_fields: Mapping[str, Any], envelope: dict[str, Any]) -> NewerMessage:
+    return NewerMessage(**envelope)
 
 
 _DECODERS: Final[Mapping[str, Callable[[Mapping[str, Any], dict[str, Any]], CheckinMessage]]] = {
@@ -172,6 +251,9 @@ _DECODERS: Final[Mapping[str, Callable[[Mapping[str, Any], dict[str, Any]], Chec
     "SetBootstrapToken": _set_bootstrap_token,
     "GetBootstrapToken": _get_bootstrap_token,
     "UserAuthenticate": _user_authenticate,
+    "GetToken": _get_token,
+    "ReturnToService": _return_to_service,
+    "DeclarativeManagement": _declarative_management,
 }
 
 
@@ -182,13 +264,13 @@ def _required_text(fields: Mapping[str, Any], key: str) -> str:
     return value
 
 
-def _text(fields: Mapping[str, Any], key: str) -> str | None:
+def _text(fields: Mapping[str, Any], key: str, *, longest: int = MAX_TEXT_LENGTH) -> str | None:
     """Return a string, or None for a missing or empty one: an empty string says as little and is no index's key."""
     value = fields.get(key)
     if not isinstance(value, str | None):
         raise MalformedBodyError(f"{key} is no string.", field=key)
-    if value and len(value) > MAX_TEXT_LENGTH:
-        raise MalformedBodyError(f"{key} is longer than {MAX_TEXT_LENGTH} characters.", field=key)
+    if value and len(value) > longest:
+        raise MalformedBodyError(f"{key} is longer than {longest} characters.", field=key)
     return value or None
 
 

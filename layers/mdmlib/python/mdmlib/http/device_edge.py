@@ -1,7 +1,8 @@
 """The device edge: what Apple devices send, and what they get.
 
-Devices act on status codes: 200 is the only success, 401 makes them un-enroll and is sent by nothing here. Every
-failure is a status and an empty body: nothing is revealed to whoever is at the other end, the reason is in the log.
+Devices act on status codes: 200 is the only success, 401 makes them un-enroll and is sent to blocked devices alone.
+Every other failure is a status and an empty body: nothing is revealed to whoever is at the other end, the reason is in
+the log.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,8 +14,10 @@ from aws_lambda_powertools.event_handler import Response
 from botocore.exceptions import BotoCoreError, ClientError
 from pynamodb.exceptions import PynamoDBException
 
+from mdmlib.apple.error_code import MEDIA_TYPE, UNRECOGNIZED_DEVICE, error_body
 from mdmlib.errors import (
     BadRequestError,
+    BlockedError,
     BodyTooLargeError,
     ConflictError,
     ForbiddenError,
@@ -29,6 +32,8 @@ from mdmlib.observability import log_unforeseen, logger
 if TYPE_CHECKING:
     from aws_lambda_powertools.event_handler import APIGatewayHttpResolver
     from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
+
+    from mdmlib.services.checkin_message import CheckinAnswer
 
 _STATUS: Final[tuple[tuple[type[PicoMDMError], HTTPStatus], ...]] = (
     (BodyTooLargeError, HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
@@ -78,6 +83,13 @@ def plist(body: bytes | None) -> Response[bytes]:
     return Response(HTTPStatus.OK, content_type="application/xml", body=body)
 
 
+def checkin_response(answer: "CheckinAnswer | None") -> Response[bytes]:
+    """Answer a check-in message."""
+    if answer is None:
+        return plist(None)
+    return Response(HTTPStatus.OK, content_type=answer.media_type, body=answer.body)
+
+
 def status_of(error: PicoMDMError) -> HTTPStatus:
     """Return the status that a device gets for an error."""
     return next((status for kind, status in _STATUS if isinstance(error, kind)), HTTPStatus.INTERNAL_SERVER_ERROR)
@@ -85,6 +97,14 @@ def status_of(error: PicoMDMError) -> HTTPStatus:
 
 def register_error_handlers(app: "APIGatewayHttpResolver") -> None:
     """Answer every error with its status and nothing more, and log its reason."""
+
+    @app.exception_handler(BlockedError)
+    def unenroll(error: BlockedError) -> Response[bytes]:
+        logger.warning("Blocked device refused", code=error.code)
+        if not error.knows_unrecognized_device:
+            return Response(HTTPStatus.UNAUTHORIZED, body=b"")
+        body = error_body(UNRECOGNIZED_DEVICE, description="The device is blocked.")
+        return Response(HTTPStatus.FORBIDDEN, content_type=MEDIA_TYPE, body=body)
 
     @app.exception_handler(PicoMDMError)
     def refuse(error: PicoMDMError) -> Response[bytes]:

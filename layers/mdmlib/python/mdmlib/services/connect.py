@@ -11,6 +11,7 @@ from mdmlib.apple.command_report import CommandReport
 from mdmlib.apple.identity import VerifiedCertificate
 from mdmlib.errors import IdentityError
 from mdmlib.observability import logger
+from mdmlib.services.admission import check_auth_token, refuse_blocked
 from mdmlib.services.device_identity import Role, role_of
 from mdmlib.services.events import EventPublisher
 from mdmlib.settings import Settings
@@ -57,20 +58,24 @@ class ConnectService:
         commands that it has deferred are skipped. Every other status is final. A report on a command that was cleared
         leaves its result; one on a command that never existed is only published.
 
-        Raises :class:`~mdmlib.errors.IdentityError` when the certificate is not the enrollment's.
+        Raises :class:`~mdmlib.errors.IdentityError` when the certificate is not the enrollment's, and
+        :class:`~mdmlib.errors.BlockedError` when the device is blocked: its queue stays as it is.
         """
         now = self._now()
         page = self._queue.first_page(report.enrollment_id.value)
         record = page.record
         device = self._enrollments.get(report.enrollment_id.parent) if report.enrollment_id.parent else record
         role = role_of(certificate, device, at=now)
+        assert device is not None  # noqa: S101 - role_of refuses an unknown device
+        refuse_blocked(device)
         if record is None:
             raise IdentityError("The user channel is not enrolled.", code="unknown_enrollment")
+        check_auth_token(record, report.fields)
         if role is Role.PREVIOUS and report.is_idle:
             raise IdentityError("A replaced certificate may only report results.", code="certificate_replaced")
 
         event_id, request_type = self._settle(record, page, report, now)
-        live = role is Role.CURRENT and device is not None and is_live(record, device)
+        live = role is Role.CURRENT and is_live(record, device)
         if live and now.timestamp() - (record.last_seen_at or 0) >= self._settings.last_seen_minutes * _MINUTE:
             self._enrollments.touch(record, at=int(now.timestamp()))
         payload = self._next(record, page, report, now) if live else None

@@ -43,17 +43,21 @@ INLINE_BYTES: Final = 128 * 1024
 MAX_DETAIL_BYTES: Final = 240 * 1024
 """Of the 256 KiB that the bus and the queues behind it take, this leaves room for what they put around a detail."""
 
-MESSAGE_PARTS: Final = ("acknowledge_event", "checkin_event")
-"""Where a document tells of a device's message."""
+MESSAGE_PARTS: Final = ("acknowledge_event", "checkin_event", "status_event")
+"""Where a document tells of a device's message, or of what it had in it."""
 
 # Names (in lower case) of what a body must not show to everybody who may read the bus: keys of TokenUpdate,
-# SetBootstrapToken, UserAuthenticate and GetToken, and of the responses to SecurityInfo (FDE_PersonalRecoveryKeyCMS),
-# RotateFileVaultKey, ActivationLockBypassCode, RequestUnlockToken, DeviceInformation (PushToken) and others.
+# SetBootstrapToken, UserAuthenticate and GetToken, of the responses to SecurityInfo (FDE_PersonalRecoveryKeyCMS),
+# RotateFileVaultKey, ActivationLockBypassCode, RequestUnlockToken, DeviceInformation (PushToken) and others, and of
+# status reports (mdm.push-magic); AuthToken is in all messages of a network user.
 # Too many are no harm: a sealed body reaches the customer's webhook as any other.
 _SECRET_WORDS: Final = (
     b"unlocktoken",
     b"pushmagic",
     b"pushtoken",
+    b"push-magic",
+    b"push-token",
+    b"authtoken",
     b"bootstraptoken",
     b"securitytoken",
     b"recoverykey",
@@ -127,15 +131,16 @@ class EventPublisher:
         self._payloads = payloads
         self._sealer = sealer
 
-    def prepare(self, document: Mapping[str, Any], raw: bytes) -> MDMEvent:
+    def prepare(self, document: Mapping[str, Any], raw: bytes, *, secret: bool = False) -> MDMEvent:
         """Make an event of a message's document (:mod:`mdmlib.apple.event`) and its body.
 
-        ``raw_payload`` in the document's ``acknowledge_event`` or ``checkin_event`` is replaced, in its place, when the
-        body holds a secret or is large. A large body is stored first, under a key that a repetition writes again.
+        ``raw_payload`` in the document's part (:data:`MESSAGE_PARTS`) is replaced, in its place, when the body holds a
+        secret, is large, or is to be taken for ``secret`` whatever it holds. A large body is stored first, under a key
+        that a repetition writes again.
         Raises :class:`~mdmlib.errors.UnavailableError` when that fails.
         """
         large = len(raw) > INLINE_BYTES
-        if not large and not holds_secret(raw):
+        if not large and not secret and not holds_secret(raw):
             event = MDMEvent.from_document(document)
             if len(event.detail) <= MAX_DETAIL_BYTES:
                 return event

@@ -16,13 +16,13 @@ from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit
 
 from botocore.exceptions import BotoCoreError, ClientError
 from pynamodb.exceptions import DoesNotExist, PutError
 
 from mdmlib.errors import BadRequestError, ConflictError, NotFoundError, UnavailableError
 from mdmlib.services.events import SOURCE
+from mdmlib.services.https_url import check_https_url
 from mdmlib.settings import Settings
 from mdmlib.store.sealing import Sealer
 from mdmlib.store.tables import WebhookSubscription
@@ -36,11 +36,9 @@ DEFAULT: Final = "default"
 
 _TARGET: Final = "webhook-queue"
 _ID: Final = re.compile(r"[0-9a-f]{12}")
-_TOPIC: Final = re.compile(r"[A-Za-z]+\.(?:[A-Za-z]+|\*)")
-_MAX_URL_LENGTH: Final = 2_048
+_TOPIC: Final = re.compile(r"[A-Za-z]+\.(?:[A-Za-z0-9]+|\*)")
 _MAX_TOPICS: Final = 50
 _MAX_KEY_LENGTH: Final = 1_024
-_LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 class Webhooks:
@@ -76,7 +74,7 @@ class Webhooks:
         :class:`~mdmlib.errors.ConflictError` when the bus has no room for another rule, and
         :class:`~mdmlib.errors.UnavailableError`, after which the same creation again is right.
         """
-        _check_url(url)
+        check_https_url(url, "A webhook")
         wanted = _checked_topics(topics)
         if hmac_key is not None and not 0 < len(hmac_key) <= _MAX_KEY_LENGTH:
             raise BadRequestError(
@@ -231,23 +229,6 @@ def _id(url: str, topics: Sequence[str] | None) -> str:
 
 def _place(subscription_id: str) -> str:
     return f"{COLLECTION}/{subscription_id}"
-
-
-def _check_url(url: str) -> None:
-    if len(url) > _MAX_URL_LENGTH or not url.isprintable() or " " in url:
-        raise BadRequestError(f"A webhook's URL has at most {_MAX_URL_LENGTH} characters and no blanks.", field="url")
-    try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
-    except ValueError as error:
-        raise BadRequestError("The webhook's URL is none.", field="url") from error
-    if not host or parts.fragment:
-        raise BadRequestError("A webhook's URL names a host, and no fragment.", field="url")
-    if parts.username is not None or parts.password is not None:
-        raise BadRequestError("A webhook's URL holds no credentials: sign with an hmac_key instead.", field="url")
-    # What is posted holds unlock tokens and recovery keys.
-    if parts.scheme != "https" and not (parts.scheme == "http" and host in _LOOPBACK):
-        raise BadRequestError("A webhook's URL begins with https:// (http:// only on this machine).", field="url")
 
 
 def _checked_topics(topics: Collection[str] | None) -> Sequence[str] | None:

@@ -1,16 +1,27 @@
 """Enrollment records, their last messages and their secrets."""
 
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from pynamodb.exceptions import DoesNotExist, UpdateError
 
 from mdmlib.store import tables
 from mdmlib.store.tables import Enrollment, EnrollmentItem, EnrollmentSecret
 
+USER_AUTHENTICATION: Final = "UserAuthentication"
+"""Names the secret that says how far a user's login has come."""
+
 LIVE_STATES: Final = frozenset({"authenticated", "enrolled"})
 _BATCH_GET: Final = 100
 _MAX_KEY_BYTES: Final = 2_048
+
+
+class LoginItems(NamedTuple):
+    """A user channel, its device, and the state of its user's login."""
+
+    user: Enrollment | None
+    device: Enrollment | None
+    login: EnrollmentSecret | None
 
 
 class EnrollmentStore:
@@ -43,6 +54,18 @@ class EnrollmentStore:
         record = next((item for item in items if isinstance(item, Enrollment)), None)
         value = next((item for item in items if isinstance(item, EnrollmentSecret)), None)
         return record, value
+
+    def get_login(self, user_id: str, device_id: str) -> LoginItems:
+        """Return what is known of a user channel, its device and its user's login, in one call."""
+        keys = [
+            (user_id, tables.RECORD),
+            (device_id, tables.RECORD),
+            (user_id, tables.SECRET + USER_AUTHENTICATION),
+        ]
+        items: Sequence[EnrollmentItem] = list(EnrollmentItem.batch_get(keys, consistent_read=True))
+        records = {item.enrollment_id: item for item in items if isinstance(item, Enrollment)}
+        login = next((item for item in items if isinstance(item, EnrollmentSecret)), None)
+        return LoginItems(records.get(user_id), records.get(device_id), login)
 
     def touch(self, record: Enrollment, *, at: int) -> None:
         """Note that the enrollment was seen (epoch seconds)."""

@@ -1,0 +1,191 @@
+"""Authenticate and CheckOut: an enrollment begins, and ends."""
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from mdmlib.apple.checkin import Authenticate
+from mdmlib.apple.identity import VerifiedCertificate
+from mdmlib.errors import IdentityError, UnavailableError
+from mdmlib.observability import logger
+from mdmlib.services.admission import Admission, device_channel_only, refuse_blocked
+from mdmlib.services.bootstrap_token import BOOTSTRAP_TOKEN
+from mdmlib.services.checkin_events import CheckinEvents
+from mdmlib.services.checkin_message import ATTEMPTS, Received
+from mdmlib.services.events import outbox_item
+from mdmlib.services.sweep import SweepQueue
+from mdmlib.settings import Settings
+from mdmlib.store import tables
+from mdmlib.store.enrollments import LIVE_STATES, EnrollmentStore
+from mdmlib.store.sealing import Sealer
+from mdmlib.store.tables import Certificate, Enrollment, EnrollmentSecret
+from mdmlib.store.transactions import ConditionsFailedError, Delete, Put, Update, Write, transact
+
+if TYPE_CHECKING:
+    from pynamodb.expressions.update import Action
+
+
+class DeviceEnrollment:
+    """Begins and ends enrollments; each commits its event with the record."""
+
+    def __init__(
+        self,
+        *,
+        enrollments: EnrollmentStore,
+        admission: Admission,
+        events: CheckinEvents,
+        sweeps: SweepQueue,
+        sealer: Sealer,
+        settings: Settings,
+    ) -> None:
+        self._enrollments = enrollments
+        self._admission = admission
+        self._events = events
+        self._sweeps = sweeps
+        self._sealer = sealer
+        self._settings = settings
+
+    def begin(self, received: Received, message: Authenticate) -> None:
+        """Begin an enrollment: everything that belonged to the one before it ends in the same write.
+
+        The same message under the same certificate with no TokenUpdate since is a repeat: it is published again under
+        its first id and changes nothing. One that was overtaken by its own retry and the TokenUpdate behind it is
+        dropped: it must not end the enrollment that is complete by now.
+        """
+        device_channel_only(received)
+        for attempt in range(ATTEMPTS):
+            record = self._enrollments.get(received.id)
+            if record:
+                refuse_blocked(record, product=message.product_name, os_version=message.os_version)
+            if record and record.authenticate_hash == received.hash and record.state == "authenticated":
+                self._events.publish_repeat(received, record.authenticate_event_id, record.authenticated_at, record)
+                return
+            if attempt and record and record.authenticate_hash == received.hash:
+                logger.info("Authenticate overtaken by its retry", enrollment_id=received.id)
+                return
+            outbox = outbox_item(self._events.of(received, record))
+            try:
+                transact([*self._new_enrollment(received, message, record), Put("outbox", outbox)])
+            except ConditionsFailedError as failed:
+                if "certificate" in failed.names:
+                    raise IdentityError(
+                        "The certificate belongs to another enrollment.", code="certificate_of_another_enrollment"
+                    ) from failed
+                continue
+            self._events.publish_outbox(outbox)
+            if record:
+                self._sweeps.request(received.id, tables.next_generation(record.generation))
+            return
+        raise UnavailableError("Other messages of the same enrollment kept coming first.")
+
+    def end(self, received: Received) -> None:
+        """End an enrollment. Its queue ends with it, and so do its user channels."""
+        id_ = received.id
+        is_user_channel = received.message.enrollment_id.parent is not None
+        for _ in range(ATTEMPTS):
+            record = self._admission.enrolled(received, leaving=True)
+            if record.state not in LIVE_STATES:
+                return
+            actions: list[Action] = [
+                Enrollment.state.set("checked_out"),
+                Enrollment.checked_out_at.set(received.seconds),
+                Enrollment.last_seen_at.set(received.seconds),
+                Enrollment.generation.set(tables.next_generation(record.generation)),
+                Enrollment.push.remove(),
+                Enrollment.push_token_hash.remove(),
+                Enrollment.expiring_shard.remove(),
+            ]
+            if not is_user_channel:
+                actions.append(Enrollment.epoch.set(record.epoch + 1))
+            unchanged = (Enrollment.generation == record.generation) & (Enrollment.state == record.state)
+            outbox = outbox_item(self._events.of(received, record))
+            try:
+                transact(
+                    [
+                        Update("record", Enrollment(id_, tables.RECORD), actions, unchanged),
+                        Put("outbox", outbox),
+                    ]
+                )
+            except ConditionsFailedError:
+                continue
+            self._events.publish_outbox(outbox)
+            self._sweeps.request(id_, tables.next_generation(record.generation))
+            return
+        raise UnavailableError("Other messages of the same enrollment kept coming first.")
+
+    def _new_enrollment(self, received: Received, message: Authenticate, record: Enrollment | None) -> list[Write]:
+        id_ = message.enrollment_id.value
+        certificate = received.certificate
+        actions: list[Action] = [
+            Enrollment.cls.set(Enrollment),
+            Enrollment.type.set(message.enrollment_id.type.value),
+            Enrollment.state.set("authenticated"),
+            Enrollment.listing_shard.set(tables.shard_of(id_)),
+            Enrollment.topic.set(message.topic),
+            Enrollment.identity.set(certificate.hash),
+            Enrollment.identity_not_after.set(int(certificate.not_after.timestamp())),
+            Enrollment.expiring_shard.set(tables.shard_of(id_)),
+            Enrollment.generation.set(tables.next_generation(record.generation) if record else tables.FIRST_GENERATION),
+            Enrollment.epoch.set((record.epoch if record else 0) + 1),
+            Enrollment.token_update_tally.set(0),
+            Enrollment.authenticate_hash.set(received.hash),
+            Enrollment.authenticate_event_id.set(received.event_id),
+            Enrollment.authenticated_at.set(received.seconds),
+            Enrollment.last_seen_at.set(received.seconds),
+        ]
+        known = (
+            (Enrollment.serial_number, message.serial_number),
+            (Enrollment.model, message.model),
+            (Enrollment.model_name, message.model_name),
+            (Enrollment.product_name, message.product_name),
+            (Enrollment.os_version, message.os_version),
+            (Enrollment.build_version, message.build_version),
+            (Enrollment.device_name, message.device_name),
+            (Enrollment.imei, message.imei),
+            (Enrollment.meid, message.meid),
+        )
+        # What a message does not carry stays as it is known: not every OS sends every key.
+        actions += [attribute.set(value) for attribute, value in known if value]
+        if record and record.identity and record.identity != certificate.hash:
+            grace = timedelta(hours=self._settings.previous_identity_hours)
+            actions.append(Enrollment.previous_identity.set(record.identity))
+            actions.append(Enrollment.previous_identity_until.set(int((received.at + grace).timestamp())))
+        actions += [
+            attribute.remove()
+            for attribute in (
+                Enrollment.push,
+                Enrollment.push_token_hash,
+                Enrollment.push_failure,
+                Enrollment.push_failed_at,
+                Enrollment.token_update_hash,
+                Enrollment.token_update_event_id,
+                Enrollment.token_updated_at,
+                Enrollment.enrolled_at,
+                Enrollment.checked_out_at,
+                Enrollment.awaiting_configuration,
+            )
+        ]
+        unchanged = (
+            (Enrollment.generation == record.generation) & (Enrollment.epoch == record.epoch)
+            if record
+            else Enrollment.item.does_not_exist()
+        )
+        return [
+            Update("record", Enrollment(id_, tables.RECORD), actions, unchanged),
+            self._associate(certificate, id_, received.seconds),
+            Put("message", received.kept_message(self._sealer)),
+            Delete("bootstrap token", EnrollmentSecret(id_, tables.SECRET + BOOTSTRAP_TOKEN)),
+        ]
+
+    def _associate(self, certificate: VerifiedCertificate, enrollment_id: str, seconds: int) -> Update:
+        """Tie the certificate to the enrollment; the condition keeps it from ever serving two."""
+        return Update(
+            "certificate",
+            Certificate(tables.CERTIFICATE_PARTITION + certificate.hash, tables.RECORD),
+            [
+                Certificate.cls.set(Certificate),
+                Certificate.associated_id.set(enrollment_id),
+                Certificate.associated_at.set(seconds),
+                Certificate.not_after.set(int(certificate.not_after.timestamp())),
+            ],
+            Certificate.associated_id.does_not_exist() | (Certificate.associated_id == enrollment_id),
+        )

@@ -1,0 +1,43 @@
+"""Servers of Apple Business and School Manager (ADE), as far as devices have to do with them."""
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.serialization import load_der_private_key
+
+from mdmlib.store.sealing import Sealer
+from mdmlib.store.tables import AdeServer
+
+COLLECTION: Final = "ade_server"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdeIdentity:
+    """How Apple knows this server: its identifier, and the key whose certificate Apple was given."""
+
+    server_uuid: str
+    private_key: RSAPrivateKey = field(repr=False)
+
+
+class AdeServerStore:
+    """Reads of the collection ``ade_server``."""
+
+    def __init__(self, *, sealer: Sealer) -> None:
+        self._sealer = sealer
+
+    def identity(self) -> AdeIdentity | None:
+        """Return the identity of the first server, by name, that has one; None: none has.
+
+        Several servers of one organization are as good as each other: Apple looks for the organization.
+        """
+        for server in AdeServer.query(COLLECTION, consistent_read=True):
+            if not isinstance(server, AdeServer) or not server.server_uuid or not server.private_key:
+                continue
+            key = load_der_private_key(
+                self._sealer.open(server.private_key, place=f"{COLLECTION}/{server.name}"), password=None
+            )
+            # Apple takes certificates of RSA keys only.
+            if isinstance(key, RSAPrivateKey):
+                return AdeIdentity(server_uuid=server.server_uuid, private_key=key)
+        return None
