@@ -258,7 +258,7 @@ def test_what_is_no_message_is_refused_even_from_a_known_device(
 def test_an_unknown_message_type_is_refused(
     device: SimulatedDevice, world: World, wire: httpx.Client, nothing_is_stored: None
 ) -> None:
-    body = plistlib.dumps({"MessageType": "TakeOver", "UDID": device.udid, "Topic": device.profile.topic})
+    body = plistlib.dumps({"MessageType": "Take over!", "UDID": device.udid, "Topic": device.profile.topic})
     headers = {"Mdm-Signature": signature(body, device.identity), "Content-Type": CHECK_IN}
 
     answer = wire.put(f"{world.device_url}/mdm/checkin", content=body, headers=headers)
@@ -669,6 +669,6 @@ def test_a_push_certificate_has_to_be_one(administrator: Administrator, world: W
 
 def test_the_refused_do_not_stop_anything(device: SimulatedDevice) -> None:
     with pytest.raises(ServerRefused):
-        device.enrollment.check_in({"MessageType": "Nonsense", "UDID": device.udid})
+        device.enrollment.check_in({"MessageType": "no type", "UDID": device.udid})
     assert device.idle() is None
     assert not device.violations
