@@ -18,8 +18,11 @@ Whoever needs other settings takes ``dataclasses.replace(settings, …)``. Tests
 import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 
+import botocore.loaders
+import botocore.session
 import pytest
 from pytest_socket import disable_socket, enable_socket
 
@@ -42,6 +45,14 @@ def _no_sockets_in_unit_tests(request: pytest.FixtureRequest) -> Iterator[None]:
     disable_socket()
     yield
     enable_socket()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_loader_of_service_models() -> Iterator[None]:
+    # Each botocore session reads the descriptions of its services anew, which takes longer than most tests do.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(botocore.session, "create_loader", cache(botocore.loaders.create_loader))
+        yield
 
 
 @pytest.fixture(scope="session")
