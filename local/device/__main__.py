@@ -27,6 +27,7 @@ from local.device import (
     Unenrolled,
 )
 from local.device.envelope import Cipher
+from local.device.memory import hardware_of, recall, remember
 
 _MODELS: Final[dict[str, Callable[[], Hardware]]] = {
     "iphone": Hardware.iphone,
@@ -37,12 +38,16 @@ _MODELS: Final[dict[str, Callable[[], Hardware]]] = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one device; return the exit status."""
-    arguments = _parser().parse_args(argv)
+    parser = _parser()
+    arguments = parser.parse_args(argv)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: stop.set())
+    memory = arguments.state.read_bytes() if arguments.state and arguments.state.exists() else None
+    if memory is None and arguments.enroll is None:
+        parser.error("Say with --enroll where it enrolls.")
     device = SimulatedDevice(
-        _MODELS[arguments.model](),
+        hardware_of(memory) if memory else _MODELS[arguments.model](),
         push=SimulatedApns(arguments.apns) if arguments.apns else NoPushes(),
         trust=arguments.trust,
         habits=_habits(arguments),
@@ -51,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     with device:
         try:
-            _live(device, arguments, stop)
+            _live(device, arguments, stop, memory)
         except DeviceError as error:
             if error not in device.violations:
                 print(f"{type(error).__name__}: {error}", file=sys.stderr)
@@ -61,8 +66,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1 if device.violations else 0
 
 
-def _live(device: SimulatedDevice, arguments: argparse.Namespace, stop: threading.Event) -> None:
-    device.enroll(arguments.enroll)
+def _live(device: SimulatedDevice, arguments: argparse.Namespace, stop: threading.Event, memory: bytes | None) -> None:
+    if memory:
+        recall(device, memory)
+    else:
+        device.enroll(arguments.enroll)
     hardware = device.hardware
     told = {
         "udid": hardware.udid,
@@ -85,6 +93,16 @@ def _live(device: SimulatedDevice, arguments: argparse.Namespace, stop: threadin
         print(error, file=sys.stderr)
     if arguments.check_out and device.is_enrolled:
         device.check_out()
+    if arguments.state:
+        _keep(device, arguments.state)
+
+
+def _keep(device: SimulatedDevice, state: Path) -> None:
+    if device.is_enrolled:
+        state.touch(mode=0o600)
+        state.write_bytes(remember(device))
+    else:
+        state.unlink(missing_ok=True)
 
 
 def _habits(arguments: argparse.Namespace) -> Habits:
@@ -115,7 +133,10 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m local.device", description="A simulated Apple device that rejects what a real one rejects."
     )
-    parser.add_argument("--enroll", required=True, metavar="URL", help="where its enrollment profile is downloaded")
+    parser.add_argument("--enroll", metavar="URL", help="where its enrollment profile is downloaded")
+    parser.add_argument(
+        "--state", type=Path, metavar="FILE", help="keep who it is here, and go on as that device if the file is there"
+    )
     parser.add_argument("--trust", type=Path, metavar="PEM", help="roots of the servers (default: the system's)")
     parser.add_argument("--apns", metavar="URL", help="control interface of the simulated APNs (default: never woken)")
     parser.add_argument("--model", choices=sorted(_MODELS), default="iphone", help="what it is (default: iphone)")

@@ -39,6 +39,7 @@ class Channel:
         push_magic: str,
         execute: Callable[[Command], Answer],
         note: Callable[[ProtocolViolation], None],
+        settled: frozenset[str] = frozenset(),
     ) -> None:
         self.ids = dict(ids)
         self.push_token = push_token
@@ -48,10 +49,15 @@ class Channel:
         self._enrollment = enrollment
         self._execute = execute
         self._note = note
-        self._settled: set[str] = set()
+        self._settled = set(settled)
         """Commands whose final report was answered: none may come again."""
         self.lock = threading.RLock()
         """Held while it is connected."""
+
+    @property
+    def settled(self) -> frozenset[str]:
+        """The UUIDs of commands whose final report was answered: none may come again."""
+        return frozenset(self._settled)
 
     def connect(self) -> list[Handled]:
         """Report Idle, carry out what comes, and go on until nothing does; return what was done.

@@ -156,6 +156,28 @@ class SimulatedDevice:
                 raise
             self.commands.profiles[profile.profile.identifier] = profile.profile
 
+    def resume(
+        self,
+        profile: EnrollmentProfile,
+        identity: Identity,
+        *,
+        push_token: bytes,
+        push_magic: str,
+        settled: frozenset[str] = frozenset(),
+    ) -> None:
+        """Be enrolled as before it was switched off; nothing is sent."""
+        with self._lock:
+            self._enrollment = self._enrollment_as(profile, identity)
+            self._channel = Channel(
+                self._enrollment,
+                {"UDID": self.udid},
+                push_token=push_token,
+                push_magic=push_magic,
+                execute=self.commands.execute,
+                note=self.violations.append,
+                settled=settled,
+            )
+
     def authenticate_anew(self, profile: EnrollmentProfile) -> Callable[[], None]:
         """Enroll again while enrolled, up to Authenticate; the function returned sends the TokenUpdate."""
         with self._noting():
@@ -331,9 +353,12 @@ class SimulatedDevice:
             raise DeviceError(f"The profile does not offer {capability}.")
 
     def _new_enrollment(self, profile: EnrollmentProfile) -> Enrollment:
+        return self._enrollment_as(profile, self._scep_client(profile).enroll())
+
+    def _enrollment_as(self, profile: EnrollmentProfile, identity: Identity) -> Enrollment:
         return Enrollment(
             profile,
-            self._scep_client(profile).enroll(),
+            identity,
             hardware=self.hardware,
             wire=self._wire,
             form=self._habits.message,

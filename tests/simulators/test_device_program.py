@@ -73,6 +73,37 @@ def test_it_listens_until_it_is_stopped_and_stays_enrolled(server: FakeServer) -
     assert not server.messages("CheckOut")
 
 
+def test_switched_on_again_it_is_the_same_device_and_goes_on(server: FakeServer, tmp_path: Path) -> None:
+    state = tmp_path / "device"
+    server.queue = [command("C1")]
+    with start(server, "--once", "--quiet", "--state", str(state)) as process:
+        first, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert state.stat().st_mode & 0o077 == 0
+
+    server.queue = [command("C2")]
+    with start(server, "--once", "--quiet", "--check-out", "--state", str(state)) as process:
+        second, err = process.communicate(timeout=60)
+
+    assert process.returncode == 0, err
+    assert second == first
+    assert len(server.messages("Authenticate")) == len(server.messages("TokenUpdate")) == 1
+    assert [report["CommandUUID"] for report in server.messages("Acknowledged")] == ["C1", "C2"]
+    assert len(server.messages("CheckOut")) == 1
+    assert not state.exists()
+
+
+def test_a_command_that_was_settled_before_it_was_switched_off_may_not_come_again(
+    server: FakeServer, tmp_path: Path
+) -> None:
+    for status in (0, 1):
+        server.queue = [command("C1")]
+        with start(server, "--once", "--quiet", "--state", str(tmp_path / "device")) as process:
+            _, err = process.communicate(timeout=60)
+        assert process.returncode == status, err
+    assert "repeated-command" in err
+
+
 def test_a_server_that_breaks_a_rule_is_told_on_stderr_and_by_the_exit_status(server: FakeServer) -> None:
     server.mdm["AccessRights"] = 0
     with start(server) as process:
