@@ -13,6 +13,7 @@ BIN := $(VENV)/bin
 SAM := SAM_CLI_TELEMETRY=0 $(EMULATOR_VENV)/bin/sam
 
 PROJECT_STAMP := $(VENV)/made-by-make
+FUZZ_STAMP := $(VENV)/fuzz-made-by-make
 EMULATOR_STAMP := $(EMULATOR_VENV)/ministack-$(MINISTACK)-sam-$(SAM_CLI)
 
 # For `make deploy`: dev or prod of samconfig.toml, and parameters of template.yaml, as in
@@ -20,11 +21,15 @@ EMULATOR_STAMP := $(EMULATOR_VENV)/ministack-$(MINISTACK)-sam-$(SAM_CLI)
 ENVIRONMENT ?= dev
 PARAMETERS ?=
 
+# For `make fuzz`: how long each target takes, and which (all by default), as in  make fuzz TARGETS="plist signature"
+FUZZ_SECONDS ?= 60
+TARGETS ?=
+
 # For `make test`: what pytest is given, as in  make test TESTS="tests/unit -k plist"
 TESTS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test lint bench deploy clean
+.PHONY: help setup run demo test fuzz lint bench deploy clean
 
 help: ## Say what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +44,9 @@ demo: setup ## Play one life of a device and exit; fails when a step does
 
 test: setup ## Run all tests, the end-to-end ones against a deployed stack
 	@$(BIN)/pytest $(TESTS)
+
+fuzz: setup $(FUZZ_STAMP) ## Fuzz every parser that a device can reach, FUZZ_SECONDS each (docs/testing.md)
+	@$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS) $(TARGETS)
 
 lint: setup ## Check style, types, import contracts, the layer's requirements and the template
 	@$(BIN)/ruff check
@@ -61,6 +69,12 @@ $(PROJECT_STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.13")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+# Not everywhere is there an atheris; then hypothesis takes its place, and `make fuzz` says so.
+$(FUZZ_STAMP): $(PROJECT_STAMP)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]' || \
+		echo "atheris cannot be installed on this Python: inputs will be made by hypothesis, which knows nothing of the code."
 	@touch $@
 
 $(EMULATOR_STAMP):

@@ -75,6 +75,12 @@ def test_no_device_can_call_itself_the_user_channel_of_another(field: str) -> No
     assert error.value.field == field
 
 
+def test_the_longest_identity_fits_a_sort_key_of_dynamodb() -> None:
+    longest = EnrollmentID.from_message({"UDID": "d" * MAX_ID_LENGTH, "UserID": "u" * MAX_ID_LENGTH})
+
+    assert len(longest.value.encode()) <= 1024
+
+
 @given(
     st.dictionaries(st.sampled_from(["UDID", "UserID", "UserShortName", "EnrollmentID", "EnrollmentUserID"]), VALUES)
 )
@@ -85,5 +91,5 @@ def test_every_identity_is_fit_to_be_a_key(message: dict[str, Any]) -> None:
         return
     assert resolved.value.isprintable()
     assert "#" not in resolved.value
-    assert 0 < len(resolved.value.encode()) <= 2048
+    assert 0 < len(resolved.value.encode()) <= 1024
     assert ":" not in resolved.device

@@ -65,7 +65,8 @@ class CommandReport:
         if not isinstance(status, str) or not 0 < len(status) <= MAX_STATUS_LENGTH or not status.isprintable():
             raise MalformedBodyError("The report has no Status.", field="Status")
         command_uuid = fields.get("CommandUUID")
-        if not isinstance(command_uuid, str) or not 0 < len(command_uuid) <= MAX_ID_LENGTH:
+        # It becomes a part of a sort key.
+        if not isinstance(command_uuid, str) or not 0 < len(command_uuid.encode()) <= MAX_ID_LENGTH:
             if status != IDLE:
                 raise MalformedBodyError("The report has no CommandUUID.", field="CommandUUID")
             command_uuid = None

@@ -10,8 +10,8 @@ from mdmlib.errors import BadRequestError
 SHARED_IPAD_USER_ID = "FFFFFFFF-FFFF-FFFF-FFFF-FFFFFFFFFFFF"
 """The UserID that every Shared iPad user has; there the UserShortName tells users apart."""
 
-MAX_ID_LENGTH = 512
-"""In bytes. Longer identifiers are refused: two of them and a colon have to fit a key of DynamoDB (2,048 bytes)."""
+MAX_ID_LENGTH = 511
+"""In bytes. Longer identifiers are refused: two of them and a colon have to fit a sort key (1,024 bytes)."""
 
 
 class EnrollmentType(StrEnum):
