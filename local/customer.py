@@ -38,6 +38,12 @@ class Heard:
     raw: bytes = field(repr=False)
     """The device's message; empty for an event that is none's."""
 
+    @property
+    def told(self) -> str:
+        """What it tells, in a few words."""
+        part = self.document.get("acknowledge_event") or self.document.get("command_event") or {}
+        return " ".join(filter(None, (self.topic, part.get("request_type"), part.get("status"))))
+
 
 class Customer:
     """Reads what the listener at ``control`` has received; ``observer`` sees each delivery once."""
@@ -111,7 +117,7 @@ class Customer:
                     sender="PicoMDM",
                     receiver="customer",
                     what=f"POST {delivery['path']}",
-                    note=f"{heard.topic}{' again' if earlier else ''}, HMAC verified",
+                    note=f"{heard.told}{', again' if earlier else ''}, HMAC verified",
                     status=delivery["status"],
                     sent=len(body),
                 )

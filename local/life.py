@@ -13,7 +13,7 @@ import json
 import plistlib
 import re
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
@@ -23,8 +23,16 @@ from urllib.parse import urlsplit
 from local.administrator import Administrator, Keys
 from local.apns.process import ApnsControl
 from local.customer import Customer, check_message_event
-from local.device import EnrollmentProfile, Exchange, Habits, Hardware, SimulatedApns, SimulatedDevice
+from local.device import (
+    EnrollmentProfile,
+    Exchange,
+    Habits,
+    Hardware,
+    SimulatedApns,
+    SimulatedDevice,
+)
 from local.progress import Message
+from local.sight import seen_exchange, seen_push
 
 PUSH_SECONDS: Final = 30.0
 """For how long a push may be on its way, from the request that causes it to the device."""
@@ -61,6 +69,11 @@ class World:
     directory: Path
     """For files that one of them hands to another."""
 
+    @property
+    def webhook_path(self) -> str:
+        """Where deliveries to :attr:`webhook_url` arrive."""
+        return urlsplit(self.webhook_url).path
+
 
 class Life:
     """A life as far as it has come: who takes part, and what they know."""
@@ -76,7 +89,7 @@ class Life:
         self.world = world
         world.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.administrator = Administrator(world.admin_url, world.keys, observer=observer)
-        self.customer = Customer(world.webhook_control, path=urlsplit(world.webhook_url).path, observer=observer)
+        self.customer = Customer(world.webhook_control, path=world.webhook_path, observer=observer)
         self.apns = ApnsControl(world.apns_control)
         self.pushes = SimulatedApns(world.apns_control)
         self.device = SimulatedDevice(
@@ -392,37 +405,6 @@ def web_clip() -> bytes:
     )
 
 
-def seen_exchange(exchange: Exchange, device: str) -> Message:
-    """Return what a person is shown of a device's request."""
-    return Message(
-        sender=device,
-        receiver="PicoMDM",
-        what=f"{exchange.method} {_shortened(exchange.path)}",
-        note=exchange.what if exchange.method == "PUT" else "",
-        status=exchange.status,
-        sent=len(exchange.request_body),
-        received=len(exchange.response_body),
-        milliseconds=exchange.milliseconds,
-    )
-
-
-def seen_push(push: Mapping[str, Any]) -> Message:
-    """Return what a person is shown of a request to APNs."""
-    return Message(
-        sender="PicoMDM",
-        receiver="Apple",
-        what=f"POST /3/device/{push['token'][:8]}…",
-        note="HTTP/2, with the topic's certificate",
-        status=push["status"],
-    )
-
-
 def _must(condition: bool, otherwise: str) -> None:  # noqa: FBT001  # read aloud, it is clear
     if not condition:
         raise LifeError(otherwise)
-
-
-def _shortened(path: str) -> str:
-    """Leave out what is secret or long: an enrollment link's token, a SCEP message in the query."""
-    path = re.sub(r"(/mdm/enroll/.{6})[^?]*", r"\1…", path)
-    return re.sub(r"(message=.{6})[^&]*", r"\1…", path)

@@ -1,5 +1,6 @@
 """Programs of this repository that run beside us, each in a process group of its own, ended by whoever started them."""
 
+import contextlib
 import json
 import os
 import signal
@@ -65,6 +66,11 @@ class Program:
             time.sleep(0.02)
         raise ProgramError(f"{self.name} does not say that it is ready after {seconds:.0f} seconds; see {log}.")
 
+    @property
+    def pid(self) -> int:
+        """Its process id, which is its group's too."""
+        return self._process.pid
+
     def is_running(self) -> bool:
         """Say whether it is still there."""
         return self._process.poll() is None
@@ -80,3 +86,43 @@ class Program:
             # It was started as the leader of its group: the group has its process id, and nobody else's.
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
+
+
+def note_children(path: Path) -> None:
+    """Write down which processes we have started, for the case that nobody gets to stop them."""
+    ours = {pid: began for pid, (parent, began) in _processes().items() if parent == os.getpid()}
+    path.write_text(json.dumps(ours))
+
+
+def end_left_over(path: Path) -> None:
+    """End what :func:`note_children` wrote down, as far as it runs: whoever started it was killed."""
+    if not path.exists():
+        return
+    running = _processes()
+    # A process id alone may be somebody else's by now; with the time at which it began it is not.
+    left_over = [
+        int(pid) for pid, began in json.loads(path.read_text()).items() if running.get(int(pid), (0, ""))[1] == began
+    ]
+    for pid in left_over:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + _STOP_SECONDS
+    while time.monotonic() < deadline and any(pid in _processes() for pid in left_over):
+        time.sleep(0.1)
+    path.unlink()
+
+
+def _processes() -> dict[int, tuple[int, str]]:
+    """Return all processes: their parents and when they began. Where there is no ``ps``, none."""
+    command = ["ps", "-A", "-o", "pid=,ppid=,stat=,lstart="]
+    try:
+        listing = subprocess.run(command, env=os.environ | {"LC_ALL": "C"}, capture_output=True, check=True)
+    except FileNotFoundError:
+        return {}
+    found = {}
+    for line in listing.stdout.decode().splitlines():
+        pid, parent, state, *began = line.split()
+        # One that has ended and whose parent has not looked is no process any more.
+        if not state.startswith("Z"):
+            found[int(pid)] = (int(parent), " ".join(began))
+    return found

@@ -23,7 +23,8 @@ _LAST_GOOD_STATUS: Final = 399
 _KILOBYTE: Final = 1000
 _SECOND: Final = 1000.0
 
-_COLOURS: Final = {"admin": "blue", "device": "green", "apple": "magenta", "customer": "yellow", "picomdm": "cyan"}
+_COLOURS: Final = {"admin": "blue", "apple": "magenta", "customer": "yellow", "picomdm": "cyan"}
+_DEVICE_COLOUR: Final = "green"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,7 +189,7 @@ def _route(message: Message) -> Text:
 
 
 def _colour(who: str) -> str:
-    return _COLOURS.get(who.lower().partition(" ")[0], "white")
+    return _COLOURS.get(who.lower().partition(" ")[0], _DEVICE_COLOUR)
 
 
 def _what(message: Message) -> Text:

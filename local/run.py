@@ -8,17 +8,15 @@ status is 0 when every step passed.
 import argparse
 import json
 import shlex
-import shutil
 import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
 from types import FrameType
 from typing import Final, Self
-from urllib.parse import urlsplit
 
 from rich.table import Table
 from rich.text import Text
@@ -26,14 +24,17 @@ from rich.text import Text
 from local.administrator import Administrator
 from local.customer import Customer
 from local.device import Hardware, SimulatedApns, SimulatedDevice
+from local.device.memory import hardware_of, recall, remember
 from local.emulator import REPOSITORY, ROOT_KEYS
-from local.life import STEPS, Life, World, seen_exchange, seen_push, title_of
+from local.life import STEPS, Life, World, title_of
 from local.progress import Progress
+from local.sight import seen_exchange, seen_push
 from local.stage import Stage
 
 STATE: Final = REPOSITORY / ".local"
 _LOG_LINES: Final = 12
-_LOOK_SECONDS: Final = 0.3
+_COMPLAINTS: Final = ('"WARNING"', '"ERROR"', '"CRITICAL"', "Traceback", "Task timed out")
+_LOOK_SECONDS: Final = 0.2
 _INTERRUPTED: Final = 130
 """What a shell says of a program that Ctrl-C ended."""
 
@@ -79,8 +80,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(directory: Path, progress: Progress, *, demo: bool) -> int:
-    if demo and directory.exists():
-        shutil.rmtree(directory)
     known = not demo and directory.exists()
     progress.headline(f"PicoMDM on this machine{', as it was left' if known else ''}")
     try:
@@ -102,7 +101,7 @@ def _run(directory: Path, progress: Progress, *, demo: bool) -> int:
         with progress.step("Stopping everything that was started"):
             stage.strike()
         if demo:
-            progress.say("", _tally(passed))
+            progress.say("", tally(passed))
     return 0
 
 
@@ -121,7 +120,8 @@ def play(world: World, progress: Progress) -> int:
     return len(STEPS)
 
 
-def _tally(passed: int) -> str:
+def tally(passed: int) -> str:
+    """Return the line that a demo ends with."""
     if passed == len(STEPS):
         return f"demo: {len(STEPS)} steps, {passed} passed"
     return f"demo: {len(STEPS)} steps, {passed} passed, 1 failed, {len(STEPS) - passed - 1} not tried"
@@ -129,15 +129,14 @@ def _tally(passed: int) -> str:
 
 def _explain(stage: Stage, progress: Progress) -> None:
     """Show what the functions complained of last."""
-    complaints = []
-    logs = stage.stack.emulator.logs
-    for group in logs.describe_log_groups()["logGroups"]:
-        for event in logs.filter_log_events(logGroupName=group["logGroupName"])["events"]:
-            message = event["message"].strip()
-            if any(word in message for word in ('"WARNING"', '"ERROR"', '"CRITICAL"', "Traceback", "Task timed out")):
-                complaints.append((event["timestamp"], f"{group['logGroupName']}: {message}"))
+    complaints = [
+        f"{function}: {line}"
+        for function, log in stage.stack.logs().items()
+        for line in log.splitlines()
+        if any(word in line for word in _COMPLAINTS)
+    ]
     progress.say("", f"Logs are in {_short(stage.stack.directory)}. What the functions complained of last:")
-    for _, complaint in sorted(complaints)[-_LOG_LINES:]:
+    for complaint in complaints[-_LOG_LINES:]:
         progress.say(Text(f"  {complaint}", style="dim"))
 
 
@@ -145,33 +144,46 @@ def _explain(stage: Stage, progress: Progress) -> None:
 
 
 def _stay(stage: Stage, progress: Progress) -> None:
-    """Keep a device that obeys and show what happens, until interrupted."""
+    """Keep an iPhone that obeys and show what happens, until interrupted."""
     world, apns = stage.world, stage.stack.apns.control
-    administrator = Administrator(world.admin_url, world.keys)
-    pushes = SimulatedApns(world.apns_control)
-    hardware = Hardware.iphone()
-    device = SimulatedDevice(
-        hardware,
-        push=pushes,
-        trust=world.trust,
-        observer=lambda exchange: progress.message(seen_exchange(exchange, hardware.device_name)),
-    )
-    customer = Customer(world.webhook_control, path=urlsplit(world.webhook_url).path, observer=progress.message)
-    with ExitStack() as to_close:
-        for connection in (administrator, pushes, device, customer):
-            to_close.callback(connection.close)
-        with progress.step("Another iPhone enrolls, to stay and obey"):
-            device.enroll(administrator.picomdm("enroll", "link", "--max-uses", "1")["url"])
+    state = stage.stack.directory / "iphone"
+    memory = state.read_bytes() if state.exists() else None
+    hardware = hardware_of(memory) if memory else Hardware.iphone()
+    with (
+        Administrator(world.admin_url, world.keys) as administrator,
+        closing(SimulatedApns(world.apns_control)) as pushes,
+        closing(Customer(world.webhook_control, path=world.webhook_path, observer=progress.message)) as customer,
+        SimulatedDevice(
+            hardware,
+            push=pushes,
+            trust=world.trust,
+            observer=lambda exchange: progress.message(seen_exchange(exchange, hardware.device_name)),
+        ) as device,
+    ):
         customer.skip()
         seen = max((push["number"] for push in apns.pushes()), default=0)
-        _guide(stage, device.udid, progress)
-        with device.listening():
-            while True:
-                customer.left_over()
-                for push in apns.pushes(after=seen):
-                    seen = push["number"]
-                    progress.message(seen_push(push))
-                time.sleep(_LOOK_SECONDS)
+        if memory:
+            with progress.step("The iPhone that stayed the last time comes back"):
+                recall(device, memory)
+                device.connect()
+        else:
+            with progress.step("Another iPhone enrolls, to stay and obey"):
+                device.enroll(administrator.picomdm("enroll", "link", "--max-uses", "1")["url"])
+        try:
+            _guide(stage, device.udid, progress)
+            with device.listening():
+                while True:
+                    for push in apns.pushes(after=seen):
+                        seen = push["number"]
+                        progress.message(seen_push(push))
+                    customer.left_over()
+                    time.sleep(_LOOK_SECONDS)
+        finally:
+            if device.is_enrolled:
+                state.touch(mode=0o600)
+                state.write_bytes(remember(device))
+            else:
+                state.unlink(missing_ok=True)
 
 
 def _guide(stage: Stage, udid: str, progress: Progress) -> None:

@@ -11,7 +11,7 @@ from typing import Self
 from urllib.parse import urlsplit
 
 from local.life import World
-from local.processes import Program
+from local.processes import Program, end_left_over, note_children
 from local.stack import Stack
 
 
@@ -44,7 +44,10 @@ class Stage:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         path = directory / "customer.json"
         memory = _Memory(**json.loads(path.read_text())) if keep_state and path.exists() else _Memory()
+        processes = directory / "processes.json"
+        end_left_over(processes)
         with ExitStack() as parts:
+            parts.callback(processes.unlink, missing_ok=True)
             stack = Stack.start(directory, keep_state=keep_state, report=report)
             parts.callback(stack.stop)
             report("Starting a customer, who listens to webhooks")
@@ -73,6 +76,7 @@ class Stage:
                 topic=memory.topic,
                 directory=directory / "life",
             )
+            note_children(processes)
             return cls(stack=stack, world=world, _parts=parts.pop_all())
 
     def strike(self) -> None:
