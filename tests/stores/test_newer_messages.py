@@ -4,7 +4,6 @@ import plistlib
 
 import pytest
 
-from mdmlib.apple.event import uuid7
 from mdmlib.errors import IdentityError
 from mdmlib.store.tables import Message
 from tests.event_schemas import assert_conforms
@@ -73,12 +72,3 @@ def test_it_is_refused_from_whoever_is_not_enrolled(fleet: Fleet) -> None:
         with pytest.raises(Message.DoesNotExist):
             Message.get(str(device), "m#NewInIOS30")
     assert fleet.bus.take() == []
-
-
-def test_event_ids_stay_those_of_the_clock(fleet: Fleet) -> None:
-    device = fleet.device()
-    fleet.bus.take()
-    device.checkin("NewInIOS30")
-
-    (document,) = fleet.bus.take()
-    assert document["event_id"][:13] == uuid7(int(fleet.clock().timestamp() * 1000), bytes(10))[:13]
