@@ -20,7 +20,7 @@ device_edge.register_error_handlers(app)
 
 
 @app.put("/mdm/checkin")
-def put_checkin() -> Response[bytes]:
+def put_checkin() -> Response[bytes] | Response[str]:
     """Receive a check-in message."""
     request = device_edge.decode(app.current_event)
     certificate = runtime.device_identity().prove(request.mdm_signature, request.body)
@@ -29,7 +29,7 @@ def put_checkin() -> Response[bytes]:
 
 
 @app.put("/mdm")
-def put_mdm() -> Response[bytes]:
+def put_mdm() -> Response[bytes] | Response[str]:
     """Receive a message of either kind; only a check-in message says so in its content type."""
     request = device_edge.decode(app.current_event)
     if device_edge.is_checkin(request):

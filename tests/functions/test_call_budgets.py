@@ -155,6 +155,30 @@ def test_bootstrap_tokens_are_one_read_and_at_most_one_write(site: Site) -> None
     assert site(site.device.checkin("GetBootstrapToken")) == {BATCH_GET: 1, PUT_EVENTS: 1}
 
 
+def test_declarative_management_is_one_read_and_one_event_and_a_report_one_more(site: Site) -> None:
+    def ddm(endpoint: str, **fields: bytes) -> dict[str, Any]:
+        return site.device.checkin("DeclarativeManagement", Endpoint=endpoint, **fields)
+
+    assert site(ddm("tokens")) == {GET: 1, PUT_EVENTS: 1}
+    assert site(ddm("declaration-items")) == {GET: 1, PUT_EVENTS: 1}
+    assert site(ddm("status", Data=b"{}")) == {GET: 1, PUT_EVENTS: 2}
+
+
+def test_returning_to_service_is_one_read_while_it_is_off(site: Site) -> None:
+    assert site(site.device.checkin("ReturnToService")) == {BATCH_GET: 1, PUT_EVENTS: 1}
+
+
+def test_a_newer_message_is_one_read_one_transaction_and_one_event(site: Site) -> None:
+    assert site(site.device.checkin("NewInIOS30")) == {GET: 1, TRANSACT: 1, PUT_EVENTS: 1}
+
+
+def test_a_user_channels_declarations_cost_its_devices_record_in_the_same_call(site: Site) -> None:
+    site(site.token_update(UserID=USER_ID))
+    tokens = site.device.checkin("DeclarativeManagement", Endpoint="tokens", UserID=USER_ID)
+
+    assert site(tokens) == {BATCH_GET: 1, PUT_EVENTS: 1}
+
+
 def test_enqueueing_reads_before_and_after_and_writes_the_command_once(site: Site) -> None:
     document = {"udid": UDID, "request_type": "DeviceInformation", "queries": ["OSVersion"]}
 

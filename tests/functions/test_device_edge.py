@@ -1,9 +1,10 @@
 """The check-in and connect functions, from the gateway's event to its answer."""
 
 import plistlib
-from base64 import b64decode
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from hashlib import md5
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from mdmlib.http.gateway import MAX_BODY_BYTES
 from mdmlib.settings import Settings
 from mdmlib.store import tables
 from tests.fleet import command
-from tests.gateway import Answer, FunctionContext, http_event
+from tests.gateway import Answer, Gateway, http_event
 from tests.signed_device import CHECKIN_TYPE, TOPIC, SignedDevice, trusted_authority
 
 UDID = "A5EF1BA1-586D-4F29-B4F3-759DADAC2DDD"
@@ -31,11 +32,14 @@ class Edge:
         self._caplog = caplog
 
     def __call__(self, event: dict[str, Any]) -> Answer:
+        answer = self.whole(event)
+        assert answer.status not in {401, 403}, "both make a device un-enroll"
+        return Answer(answer.status, {}, answer.body)
+
+    def whole(self, event: dict[str, Any]) -> Answer:
+        """Return the answer with its headers, whatever it makes the device do."""
         app = connect if event["rawPath"] == "/mdm/connect" else checkin
-        answer = app.lambda_handler(event, FunctionContext())
-        assert answer["statusCode"] != 401, "401 makes a device un-enroll"
-        content = answer.get("body") or ""
-        return Answer(answer["statusCode"], {}, b64decode(content) if answer["isBase64Encoded"] else content.encode())
+        return Gateway(app.lambda_handler).answer(event)
 
     def last_logged(self) -> dict[str, Any]:
         """Return the fields of the last line that was logged."""
@@ -195,6 +199,113 @@ def test_a_report_on_an_unknown_command_is_taken(edge: Edge, enrolled: SignedDev
 
 def test_user_authenticate_is_declined(edge: Edge, enrolled: SignedDevice) -> None:
     assert edge(enrolled.checkin("UserAuthenticate", UserID="U1")) == Answer(410, {}, b"")
+
+
+def enroll(edge: Edge, device: SignedDevice, **fields: str) -> None:
+    assert edge(device.checkin("Authenticate", **fields)).status == 200
+    assert edge(device.checkin("TokenUpdate", Token=b"t", PushMagic="the-push-magic")).status == 200
+
+
+def ddm(device: SignedDevice, endpoint: str, **fields: bytes) -> dict[str, Any]:
+    return device.checkin("DeclarativeManagement", Endpoint=endpoint, **fields)
+
+
+def test_plists_and_json_say_what_they_are_and_nothing_is_zero_bytes(edge: Edge, enrolled: SignedDevice) -> None:
+    edge(enrolled.checkin("SetBootstrapToken", BootstrapToken=b"the-bootstrap-token"))
+
+    plist = edge.whole(enrolled.checkin("GetBootstrapToken"))
+    assert plist.headers["content-type"] == "application/xml"
+    assert plistlib.loads(plist.body) == {"BootstrapToken": b"the-bootstrap-token"}
+    tokens = edge.whole(ddm(enrolled, "tokens"))
+    assert tokens.headers["content-type"] == "application/json"
+    assert set(tokens.document) == {"SyncTokens"}
+    assert edge(ddm(enrolled, "status", Data=b"{}")) == Answer(200, {}, b"")
+
+
+@pytest.mark.parametrize(
+    ("message", "status"),
+    [
+        ({"MessageType": "DeclarativeManagement", "Endpoint": "declaration/asset/a"}, 404),
+        ({"MessageType": "DeclarativeManagement", "Endpoint": "status", "Data": b"{"}, 400),
+        ({"MessageType": "DeclarativeManagement", "Endpoint": "status"}, 400),
+        ({"MessageType": "DeclarativeManagement"}, 400),
+        ({"MessageType": "GetToken", "TokenServiceType": "com.apple.maid"}, 400),
+        ({"MessageType": "GetToken", "TokenServiceType": "com.apple.watch.pairing"}, 400),
+        ({"MessageType": "GetToken"}, 400),
+        ({"MessageType": "UserAuthenticate"}, 400),
+        ({"MessageType": "NewInIOS30", "Novelty": b"the-unlock-token"}, 200),
+    ],
+)
+def test_each_message_gets_the_status_that_apple_asks_for(
+    edge: Edge, enrolled: SignedDevice, message: dict[str, Any], status: int
+) -> None:
+    body = plistlib.dumps({"UDID": UDID, **message})
+
+    assert edge(enrolled.put("/mdm/checkin", body, content_type=CHECKIN_TYPE)) == Answer(status, {}, b"")
+    assert edge(enrolled.put("/mdm", body, content_type=CHECKIN_TYPE)) == Answer(status, {}, b"")
+
+
+def test_a_device_comes_back_when_the_other_ddm_server_is_down(
+    edge: Edge, enrolled: SignedDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DDM_URL", "http://127.0.0.1:1/")
+    runtime.forget()
+
+    assert edge(ddm(enrolled, "tokens")) == Answer(503, {}, b"")
+
+
+def test_a_network_users_whole_login(edge: Edge, enrolled: SignedDevice, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("USER_AUTHENTICATE", "digest")
+    runtime.forget()
+    runtime.managed_users().put("anna", password="the-password")
+    user = {"UserID": "U1", "UserShortName": "anna"}
+
+    challenge = edge(enrolled.checkin("UserAuthenticate", **user)).body
+    nonce = re.findall(r'nonce="([^"]+)"', plistlib.loads(challenge)["DigestChallenge"])[0]
+    ha1, ha2 = (md5(text.encode()).hexdigest() for text in ("anna:PicoMDM:the-password", "PUT:/"))
+    response = md5(f"{ha1}:{nonce}:{ha2}".encode()).hexdigest()
+    response = f'Digest username="anna",realm="PicoMDM",nonce="{nonce}", uri="/",response="{response}"'
+    answer = edge(enrolled.checkin("UserAuthenticate", DigestResponse=response, **user)).body
+    token = plistlib.loads(answer)["AuthToken"]
+
+    update = {"Token": b"t", "PushMagic": "the-push-magic", **user}
+    assert edge(enrolled.checkin("TokenUpdate", **update)) == Answer(400, {}, b"")
+    assert edge(enrolled.checkin("TokenUpdate", AuthToken=token, **update)) == Answer(200, {}, b"")
+    assert edge(enrolled.report("Idle", **user)) == Answer(400, {}, b"")
+    assert edge(enrolled.report("Idle", AuthToken=token, **user)) == Answer(200, {}, b"")
+    assert token not in edge.everything_logged()
+
+
+def test_a_blocked_device_whose_os_knows_it_is_told_that_it_is_not_recognized(edge: Edge, device: SignedDevice) -> None:
+    enroll(edge, device, ProductName="iPhone15,2", OSVersion="17.0")
+    runtime.blocking().block(UDID)
+
+    for event in (device.report("Idle"), ddm(device, "tokens"), device.checkin("Authenticate")):
+        answer = edge.whole(event)
+        assert (answer.status, answer.headers["content-type"]) == (403, "application/json")
+        assert answer.document["code"] == "com.apple.unrecognized.device"
+
+
+def test_a_blocked_device_of_an_older_os_gets_401(edge: Edge, device: SignedDevice) -> None:
+    enroll(edge, device, ProductName="iPhone9,1", OSVersion="15.8")
+    runtime.blocking().block(UDID)
+
+    for event in (device.report("Idle"), device.put("/mdm", b""), ddm(device, "tokens")):
+        answer = edge.whole(event)
+        assert (answer.status, answer.body) == ((401, b"") if event["rawPath"] != "/mdm" else (400, b""))
+
+
+def test_only_blocked_devices_are_told_to_unenroll(edge: Edge, ca: CaIdentity, enrolled: SignedDevice) -> None:
+    runtime.blocking().block(UDID)
+    stranger = SignedDevice(ca, UDID)
+    other = SignedDevice(ca, "ANOTHER-DEVICE")
+    enroll(edge, other)
+
+    assert edge(stranger.report("Idle")) == Answer(400, {}, b"")
+    assert edge(ddm(stranger, "tokens")) == Answer(400, {}, b"")
+    assert edge(other.report("Idle")) == Answer(200, {}, b"")
+    runtime.blocking().unblock(UDID)
+    assert edge(enrolled.report("Idle")) == Answer(200, {}, b"")
 
 
 def test_a_device_comes_back_later_when_aws_fails(

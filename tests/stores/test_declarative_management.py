@@ -240,6 +240,13 @@ def test_after_every_other_failure_the_device_comes_back(fleet: Fleet, server: H
         fetch(fleet.device(), "tokens")
 
 
+def test_an_answer_that_is_no_json_is_not_passed_on(fleet: Fleet, server: HttpServer) -> None:
+    server.body = b"\xff\xfe"
+
+    with pytest.raises(UnavailableError):
+        fetch(fleet.device(), "tokens")
+
+
 def test_a_server_that_cannot_be_reached_is_asked_again_later(fleet: Fleet) -> None:
     fleet.settings = replace(fleet.settings, ddm_url="http://127.0.0.1:1")
 

@@ -4,7 +4,6 @@ import hmac
 import time
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Final
 
@@ -20,14 +19,6 @@ SIGNATURE_HEADER: Final = "X-Hmac-Signature"
 """Base64 of HMAC-SHA256 of a body, as webhooks have it."""
 
 _CHUNK_BYTES: Final = 64 * 1024
-
-
-@dataclass(frozen=True)
-class SignedAnswer:
-    """What a server answered with 200."""
-
-    body: bytes = field(repr=False)
-    media_type: str
 
 
 class SignedHttpClient:
@@ -62,8 +53,8 @@ class SignedHttpClient:
         hmac_key: bytes | None,
         answer_hmac_key: bytes | None = None,
         longest: int,
-    ) -> SignedAnswer | None:
-        """Send a request and return the answer, or None for 404.
+    ) -> bytes | None:
+        """Send a request and return the body of the answer (200), or None for 404.
 
         With ``hmac_key`` the body is signed, also an empty one; with ``answer_hmac_key`` the answer has to be. An
         answer may have ``longest`` bytes. Raises :class:`~mdmlib.errors.UnavailableError` for everything but 200 and
@@ -86,7 +77,7 @@ class SignedHttpClient:
             ) from error
         if answer_hmac_key is not None:
             _verify(answer_hmac_key, content, response.headers.get(SIGNATURE_HEADER, ""))
-        return SignedAnswer(content, response.headers.get("Content-Type", ""))
+        return content
 
     def close(self) -> None:
         """Close all connections."""

@@ -83,10 +83,12 @@ def plist(body: bytes | None) -> Response[bytes]:
     return Response(HTTPStatus.OK, content_type="application/xml", body=body)
 
 
-def checkin_response(answer: "CheckinAnswer | None") -> Response[bytes]:
+def checkin_response(answer: "CheckinAnswer | None") -> Response[bytes] | Response[str]:
     """Answer a check-in message."""
     if answer is None:
         return plist(None)
+    if answer.media_type == MEDIA_TYPE:
+        return Response(HTTPStatus.OK, content_type=MEDIA_TYPE, body=answer.body.decode())
     return Response(HTTPStatus.OK, content_type=answer.media_type, body=answer.body)
 
 
@@ -99,12 +101,12 @@ def register_error_handlers(app: "APIGatewayHttpResolver") -> None:
     """Answer every error with its status and nothing more, and log its reason."""
 
     @app.exception_handler(BlockedError)
-    def unenroll(error: BlockedError) -> Response[bytes]:
+    def unenroll(error: BlockedError) -> Response[str]:
         logger.warning("Blocked device refused", code=error.code)
         if not error.knows_unrecognized_device:
-            return Response(HTTPStatus.UNAUTHORIZED, body=b"")
+            return Response(HTTPStatus.UNAUTHORIZED, body="")
         body = error_body(UNRECOGNIZED_DEVICE, description="The device is blocked.")
-        return Response(HTTPStatus.FORBIDDEN, content_type=MEDIA_TYPE, body=body)
+        return Response(HTTPStatus.FORBIDDEN, content_type=MEDIA_TYPE, body=body.decode())
 
     @app.exception_handler(PicoMDMError)
     def refuse(error: PicoMDMError) -> Response[bytes]:

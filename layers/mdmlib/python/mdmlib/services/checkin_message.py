@@ -78,5 +78,5 @@ class CheckinAnswer:
 
     @classmethod
     def json(cls, body: bytes) -> Self:
-        """Answer with a JSON document."""
+        """Answer with a JSON document, in UTF-8."""
         return cls(body, "application/json")

@@ -12,7 +12,7 @@ from urllib.parse import quote
 from pynamodb.exceptions import DoesNotExist
 
 from mdmlib.apple.checkin import DeclarativeManagement
-from mdmlib.errors import BadRequestError, NotFoundError
+from mdmlib.errors import BadRequestError, NotFoundError, UnavailableError
 from mdmlib.services.checkin_message import CheckinAnswer, Received
 from mdmlib.settings import Settings
 from mdmlib.store.sealing import Sealer
@@ -104,7 +104,9 @@ class ForwardedDeclarations:
         )
         if answer is None:
             raise NotFoundError("The declarative management server has no such thing.", code="unknown_declaration")
-        return CheckinAnswer(answer.body, answer.media_type or "application/json") if answer.body else None
+        if not _is_utf8(answer):
+            raise UnavailableError("The declarative management server's answer is no JSON.", code="server_unusable")
+        return CheckinAnswer.json(answer) if answer else None
 
 
 def _path(endpoint: str) -> str:
@@ -113,6 +115,14 @@ def _path(endpoint: str) -> str:
     if any(segment in {"", ".", ".."} for segment in segments):
         raise NotFoundError("Declarative management has no such endpoint.", code="unknown_endpoint")
     return "/".join(quote(segment, safe="") for segment in segments)
+
+
+def _is_utf8(body: bytes) -> bool:
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _place(direction: str) -> str:

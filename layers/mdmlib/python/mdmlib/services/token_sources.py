@@ -96,7 +96,7 @@ class TokenSources:
             hmac_key=self._sealer.open(source.hmac_key, place=_place(request.service_type)),
             longest=_MAX_ANSWER_BYTES,
         )
-        return None if answer is None else _token(answer.body)
+        return None if answer is None else _token(answer)
 
 
 def _token(body: bytes) -> bytes:
