@@ -6,6 +6,7 @@ may do what their policies say.
 """
 
 import atexit
+import contextlib
 import os
 import shutil
 import signal
@@ -153,11 +154,12 @@ class Emulator:
         if self._process.poll() is not None:
             return
         self._process.send_signal(signal.SIGTERM)
-        try:
+        # Its functions are processes of its group, which is nobody else's; they would outlive it by some seconds.
+        with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
+        self._process.wait()
 
     @property
     def environment(self) -> dict[str, str]:
