@@ -3,12 +3,14 @@
 import hashlib
 import plistlib
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from mdmlib.errors import BadRequestError, GoneError, IdentityError
+from mdmlib.store.enrollments import EnrollmentStore, LoginItems
 from tests.event_schemas import assert_conforms
 from tests.fleet import Fleet, FleetDevice
 
@@ -226,6 +228,62 @@ def test_letting_users_in_with_no_proof_forgets_their_tokens(digest: Fleet, user
     assert answer(user) == {"DigestChallenge": ""}
     assert user.idle() is None
     user.token_update(b"another")
+
+
+class Interrupted(EnrollmentStore):
+    """After its first read of a login something else happens, once."""
+
+    def __init__(self, fleet: Fleet, interruption: Callable[[], object]) -> None:
+        self._fleet, self._plain, self._interruption = fleet, fleet.enrollments, interruption
+
+    def get_login(self, user_id: str, device_id: str) -> LoginItems:
+        items = super().get_login(user_id, device_id)
+        if self._fleet.enrollments is self:
+            self._fleet.enrollments = self._plain
+            self._interruption()
+        return items
+
+
+def test_a_token_update_that_meets_the_next_login_enables_nobody(digest: Fleet, user: FleetDevice) -> None:
+    token = log_in(user)
+    digest.enrollments = Interrupted(digest, lambda: answer(user))
+
+    with pytest.raises(IdentityError) as refused:
+        user.token_update(AuthToken=token)
+    assert refused.value.code == "auth_token_wrong"
+    assert digest.enrollments.get(str(user)) is None
+
+
+def test_a_first_token_update_that_meets_a_login_needs_its_token(digest: Fleet, user: FleetDevice) -> None:
+    digest.enrollments = Interrupted(digest, lambda: answer(user))
+
+    with pytest.raises(IdentityError) as refused:
+        user.token_update()
+    assert refused.value.code == "auth_token_wrong"
+
+
+def test_a_login_that_meets_the_first_token_update_is_held_by_its_record(digest: Fleet, user: FleetDevice) -> None:
+    digest.enrollments = Interrupted(digest, user.token_update)
+    answer(user)
+
+    with pytest.raises(IdentityError):
+        user.idle()
+
+
+def test_of_two_answers_to_one_challenge_a_wrong_one_that_comes_first_wins(digest: Fleet, user: FleetDevice) -> None:
+    challenge = answer(user)["DigestChallenge"]
+    wrong = respond(challenge, "a guess")
+    digest.enrollments = Interrupted(digest, lambda: answer(user, DigestResponse=wrong))
+
+    assert answer(user, DigestResponse=respond(challenge)) == {"AuthToken": ""}
+
+
+def test_a_user_let_in_with_no_proof_may_meet_a_token_update(fleet: Fleet, user: FleetDevice) -> None:
+    fleet.settings = replace(fleet.settings, user_authenticate="empty")
+    fleet.enrollments = Interrupted(fleet, user.token_update)
+
+    assert answer(user) == {"DigestChallenge": ""}
+    assert user.idle() is None
 
 
 def test_no_response_and_no_token_is_on_the_bus_in_clear(digest: Fleet, user: FleetDevice) -> None:

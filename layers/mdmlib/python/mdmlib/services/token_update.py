@@ -11,7 +11,7 @@ from mdmlib.services.push_info import PushInfo
 from mdmlib.services.sweep import SweepQueue
 from mdmlib.services.user_login import UserLogin
 from mdmlib.store import tables
-from mdmlib.store.enrollments import LIVE_STATES, EnrollmentStore
+from mdmlib.store.enrollments import LIVE_STATES, USER_AUTHENTICATION, EnrollmentStore
 from mdmlib.store.sealing import Sealer
 from mdmlib.store.tables import Enrollment, EnrollmentSecret
 from mdmlib.store.transactions import Check, ConditionsFailedError, Put, Update, Write, transact
@@ -120,10 +120,9 @@ class PushTokens:
             writes: list[Write] = [
                 Update("record", Enrollment(id_, tables.RECORD), actions, unchanged),
                 Check("device", Enrollment(device_id, tables.RECORD), device_unchanged),
+                _login_unchanged(received, login_item),
                 *self._items(received, message),
             ]
-            if login_item:
-                writes.append(Check("login", login_item, EnrollmentSecret.value == login_item.value))
             try:
                 transact(writes)
             except ConditionsFailedError:
@@ -165,6 +164,12 @@ class PushTokens:
         if message.unlock_token:
             items.append(Put("unlock token", received.secret(self._sealer, UNLOCK_TOKEN, message.unlock_token)))
         return items
+
+
+def _login_unchanged(received: Received, item: EnrollmentSecret | None) -> Check:
+    # A login that begins meanwhile finds no record to write its token's hash to: one of the two has to try again.
+    key = EnrollmentSecret(received.id, tables.SECRET + USER_AUTHENTICATION)
+    return Check("login", key, EnrollmentSecret.value == item.value if item else EnrollmentSecret.item.does_not_exist())
 
 
 def _is_repeat(received: Received, record: Enrollment) -> bool:
