@@ -157,7 +157,11 @@ def deploy(
         report("Building the functions and their layer")
         template = build(target)
         report("Deploying the template")
-        _sam_deploy(emulator, _with_parameters_noted(template, values), values, directory)
+        noted = _with_parameters_noted(template, values)
+        try:
+            _sam_deploy(emulator, noted, values, directory)
+        finally:
+            noted.unlink()
     described = emulator.cloudformation.describe_stacks(StackName=STACK_NAME)["Stacks"][0]
     outputs = {output["OutputKey"]: output["OutputValue"] for output in described["Outputs"]}
     _do_what_the_emulator_does_not(emulator, outputs)
@@ -201,8 +205,8 @@ def _with_parameters_noted(template: Path, parameters: Mapping[str, str]) -> Pat
     The emulator takes a deployment that changes nothing but parameters for one that changes nothing.
     """
     digest = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode()).hexdigest()
+    # Beside the original: its paths are relative. As text, so that no YAML library has to know CloudFormation's tags.
     noted = BUILD / f"template-{os.getpid()}.yaml"
-    # A literal, so that no YAML library has to know CloudFormation's tags.
     noted.write_text(template.read_text().replace("\nMetadata:\n", f"\nMetadata:\n  Parameters: {digest}\n", 1))
     return noted
 

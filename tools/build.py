@@ -108,6 +108,8 @@ def _compile_layer(runtime: str) -> None:
     # Not checked against the sources: their times change on their way through a zip file.
     compileall = [interpreter, "-m", "compileall", "-q", "-f", "-j", "0", "--invalidation-mode", "unchecked-hash"]
     layer = BUILD / "MdmlibLayer" / "python"
+    for stale in layer.rglob("__pycache__"):
+        shutil.rmtree(stale)
     # "-s" keeps this machine's paths out of the bytecode, and so out of tracebacks.
     run = subprocess.run([*compileall, "-s", layer, "-p", "/opt/python", layer], capture_output=True, check=False)
     if run.returncode:
