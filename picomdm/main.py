@@ -10,7 +10,18 @@ from typing import Annotated, Final
 
 import typer
 
-from picomdm import commands, devices, doctor, enrollment_links, push_certificates, queues, stack, webhooks
+from picomdm import (
+    ade,
+    commands,
+    device_authorities,
+    devices,
+    doctor,
+    enrollment_links,
+    push_certificates,
+    queues,
+    stack,
+    webhooks,
+)
 from picomdm.context import JSON, Operator, operator_of
 from picomdm.deployment import DEFAULT_STACK, Deployment
 from picomdm.errors import CommandLineError
@@ -23,6 +34,8 @@ app: Final = typer.Typer(
     rich_markup_mode="rich",
 )
 app.add_typer(enrollment_links.app, name="enroll")
+app.add_typer(ade.app, name="ade")
+app.add_typer(device_authorities.app, name="device-ca")
 app.add_typer(push_certificates.app, name="push-cert")
 app.add_typer(commands.app, name="command")
 app.add_typer(commands.app, name="commands", hidden=True)

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from picomdm.context import JSON, operator_of
-from picomdm.errors import SetupError
+from picomdm.files import read_file
 
 app: Final = typer.Typer(help="Upload and show push certificates.", no_args_is_help=True)
 
@@ -22,7 +22,7 @@ def upload(
 ) -> None:
     """Upload a push certificate with its key; it replaces the former one of its topic."""
     operator = operator_of(context)
-    pem = b"\n".join(_read(file) for file in files)
+    pem = b"\n".join(read_file(file) for file in files)
     with operator.terminal.progress("Uploading the push certificate …"):
         stored = operator.api.request("PUT", "/v1/pushcert", body=pem, repeatable=True)
     operator.terminal.answer(
@@ -53,10 +53,3 @@ def show(
             empty="No push certificates. Upload yours with: picomdm push-cert upload CERTIFICATE KEY",
         ),
     )
-
-
-def _read(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise SetupError(f"{file} cannot be read: {error.strerror}.", code="file_unreadable") from error

@@ -7,7 +7,7 @@ from aws_lambda_powertools.logging import correlation_paths
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from mdmlib import runtime
-from mdmlib.http import admin_edge, nanomdm, v2
+from mdmlib.http import admin_edge, nanomdm, v2, v2_enrollment
 from mdmlib.observability import logger
 
 app = APIGatewayHttpResolver()
@@ -55,6 +55,62 @@ def list_enrollment_links() -> Response[str]:
 def delete_enrollment_link(link_id: str) -> Response[str]:
     """Revoke an enrollment link."""
     return v2.revoke_enrollment_link(link_id, runtime.enrollment_links())
+
+
+@app.put("/v2/device-certificate-authorities/<name>")
+def put_device_authority(name: str) -> Response[str]:
+    """Trust the devices of an authority."""
+    return v2_enrollment.put_device_authority(name, admin_edge.decode(app.current_event), runtime.device_authorities())
+
+
+@app.get("/v2/device-certificate-authorities")
+def list_device_authorities() -> Response[str]:
+    """List the authorities whose devices are trusted."""
+    return v2_enrollment.list_device_authorities(admin_edge.decode(app.current_event), runtime.device_authorities())
+
+
+@app.delete("/v2/device-certificate-authorities/<name>")
+def delete_device_authority(name: str) -> Response[str]:
+    """Trust the devices of an authority no more."""
+    return v2_enrollment.delete_device_authority(name, runtime.device_authorities())
+
+
+@app.post("/v2/ade-serial-numbers")
+def post_ade_serial_numbers() -> Response[str]:
+    """Let devices enroll by ADE."""
+    return v2_enrollment.add_ade_serial_numbers(admin_edge.decode(app.current_event), runtime.ade_serial_numbers())
+
+
+@app.get("/v2/ade-serial-numbers")
+def list_ade_serial_numbers() -> Response[str]:
+    """List the devices that may enroll by ADE."""
+    return v2_enrollment.list_ade_serial_numbers(admin_edge.decode(app.current_event), runtime.ade_serial_numbers())
+
+
+@app.delete("/v2/ade-serial-numbers/<serial_number>")
+def delete_ade_serial_number(serial_number: str) -> Response[str]:
+    """Take a device out of the list."""
+    return v2_enrollment.remove_ade_serial_number(serial_number, runtime.ade_serial_numbers())
+
+
+@app.put("/v2/minimum-os-versions/<platform>")
+def put_minimum_os_version(platform: str) -> Response[str]:
+    """Ask the devices of a platform for a version of their OS."""
+    return v2_enrollment.put_minimum_os_version(
+        platform, admin_edge.decode(app.current_event), runtime.minimum_os_versions()
+    )
+
+
+@app.get("/v2/minimum-os-versions")
+def list_minimum_os_versions() -> Response[str]:
+    """List what devices have to run."""
+    return v2_enrollment.list_minimum_os_versions(admin_edge.decode(app.current_event), runtime.minimum_os_versions())
+
+
+@app.delete("/v2/minimum-os-versions/<platform>")
+def delete_minimum_os_version(platform: str) -> Response[str]:
+    """Ask for no version any more."""
+    return v2_enrollment.remove_minimum_os_version(platform, runtime.minimum_os_versions())
 
 
 @app.post("/v2/webhooks")

@@ -1,4 +1,4 @@
-"""Enrollment: GET /mdm/enroll/{token} hands out a profile, /scep the identity that it asks for."""
+"""Enrollment: /mdm/enroll hands out profiles, /scep the identity that they ask for."""
 
 from typing import Any
 
@@ -20,9 +20,12 @@ def get_profile(token: str) -> Response[bytes]:
     return enroll_edge.profile(runtime.enrollment_links().profile(token))
 
 
-@app.get("/mdm/enroll")
-def get_open_profile() -> Response[bytes]:
-    """Hand out an enrollment profile to everybody, where the deployment says so."""
+@app.route("/mdm/enroll", method=["GET", "POST"])
+def enroll_without_link() -> Response[bytes]:
+    """Hand out an enrollment profile by ADE to a device that shows its MachineInfo, else to everybody if it is open."""
+    machine_info = enroll_edge.decode_machine_info(app.current_event)
+    if machine_info is not None:
+        return enroll_edge.profile(runtime.ade_enrollment().profile(machine_info))
     return enroll_edge.profile(runtime.enrollment_links().open_profile())
 
 

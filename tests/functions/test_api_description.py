@@ -79,7 +79,7 @@ def test_what_it_does_not_describe_is_refused(
     environment: Settings, method: str, path: str, operation: dict[str, Any]
 ) -> None:
     gateway = Gateway((commands if path.endswith(("/commands", "/results")) else admin).lambda_handler)
-    concrete = path.replace("{id}", "x")
+    concrete = re.sub(r"\{\w+\}", "x", path)
     if method == "POST":
         answer = gateway.request(method, concrete, json.dumps({"surprise": 1}))
         known = operation["requestBody"]["content"]["application/json"]["schema"]["properties"]

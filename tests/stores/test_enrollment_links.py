@@ -10,6 +10,7 @@ import pytest
 
 from mdmlib.errors import BadRequestError, ConflictError, ForbiddenError, NotFoundError, PicoMDMError
 from mdmlib.services.enrollment_links import EnrollmentLinks
+from mdmlib.services.enrollment_profiles import EnrollmentProfiles
 from mdmlib.services.push_certificates import PushCertificates
 from mdmlib.services.scep_challenges import Challenge, ScepChallenges
 from mdmlib.settings import Settings
@@ -27,17 +28,20 @@ class Office:
     """Where links are made."""
 
     def __init__(self, settings: Settings, sealer: Sealer, clock: Clock) -> None:
-        self.settings, self.clock = settings, clock
+        self.settings, self.sealer, self.clock = settings, sealer, clock
         self.challenges = ScepChallenges(sealer=sealer, now=clock)
         self.push_certificates = PushCertificates(sealer=sealer, now=clock)
 
     def links(self, **settings: Any) -> EnrollmentLinks:
-        return EnrollmentLinks(
+        changed = replace(self.settings, **settings)
+        profiles = EnrollmentProfiles(
             challenges=self.challenges,
             push_certificates=self.push_certificates,
-            settings=replace(self.settings, **settings),
+            sealer=self.sealer,
+            settings=changed,
             now=self.clock,
         )
+        return EnrollmentLinks(profiles=profiles, settings=changed, now=self.clock)
 
     def link(self, *, expires_in: timedelta = WEEK, **options: Any) -> tuple[EnrollmentLink, str]:
         """Make a link and return it with its token."""

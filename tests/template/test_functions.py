@@ -150,6 +150,7 @@ def test_nothing_is_public_but_the_device_edge(template: Template) -> None:
         "PUT /mdm/checkin",
         "PUT /mdm/connect",
         "GET /mdm/enroll",
+        "POST /mdm/enroll",
         "GET /mdm/enroll/{token}",
         "GET /scep",
         "POST /scep",

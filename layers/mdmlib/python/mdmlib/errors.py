@@ -8,6 +8,7 @@
     │   ├── IdentityError        a device did not prove who it is (answered without a reason)
     │   └── BodyTooLargeError    more than the edge accepts
     ├── ForbiddenError           known, but not allowed (an expired link, a used challenge)
+    │   └── DeviceInstructedError  not allowed before the device has done something (updated its OS)
     ├── BlockedError             a device that an administrator has blocked: it shall un-enroll
     ├── NotFoundError            what is named does not exist
     ├── ConflictError            the state does not allow it (a duplicate, a checked-out enrollment)
@@ -18,6 +19,7 @@ Only :mod:`mdmlib.http` knows status codes. A message is for an administrator: w
 It never holds a body, a token, a PIN or a key, for it may be logged.
 """
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 
@@ -65,6 +67,26 @@ class ForbiddenError(PicoMDMError):
     """What was presented is known but not, or no longer, good for this."""
 
     default_code = "forbidden"
+
+
+class DeviceInstructedError(ForbiddenError):
+    """A device may not enroll before it has done something, which a code of Apple's tells it to do.
+
+    ``code`` is that code (``com.apple.softwareupdate.required``), ``details`` what it needs for that. ``for_people`` is
+    shown to who is in front of the device.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str,
+        for_people: str | None = None,
+        details: Mapping[str, object] | None = None,
+    ) -> None:
+        super().__init__(message, code=code)
+        self.for_people = for_people
+        self.details = details
 
 
 class BlockedError(PicoMDMError):

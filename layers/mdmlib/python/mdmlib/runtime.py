@@ -21,15 +21,19 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
     from mdmlib.clients.signed_http import SignedHttpClient
+    from mdmlib.services.ade_enrollment import AdeEnrollment
+    from mdmlib.services.ade_rules import AdeSerialNumbers, MinimumOsVersions
     from mdmlib.services.blocking import Blocking
     from mdmlib.services.certificate_authority import CertificateAuthorityService
     from mdmlib.services.checkin import CheckinService
     from mdmlib.services.connect import ConnectService
     from mdmlib.services.ddm_forwarding import DdmKeys
     from mdmlib.services.declarations import DeclarationServer
+    from mdmlib.services.device_authorities import DeviceAuthorities
     from mdmlib.services.device_identity import DeviceIdentity
     from mdmlib.services.enqueue import EnqueueService
     from mdmlib.services.enrollment_links import EnrollmentLinks
+    from mdmlib.services.enrollment_profiles import EnrollmentProfiles
     from mdmlib.services.enrollments import Enrollments
     from mdmlib.services.events import EventPublisher
     from mdmlib.services.housekeeping import Housekeeping
@@ -37,6 +41,7 @@ if TYPE_CHECKING:
     from mdmlib.services.push import PushService
     from mdmlib.services.push_certificates import PushCertificates
     from mdmlib.services.push_queue import PushQueue
+    from mdmlib.services.queue import CommandQueues
     from mdmlib.services.return_to_service import ReturnToServiceProfiles
     from mdmlib.services.scep_challenges import ScepChallenges
     from mdmlib.services.sweep import SweepQueue
@@ -335,6 +340,14 @@ def enqueue_service() -> "EnqueueService":
 
 
 @cache
+def command_queues() -> "CommandQueues":
+    """Return what clears queues and takes commands back."""
+    from mdmlib.services.queue import CommandQueues
+
+    return CommandQueues(enrollments=enrollments(), queue=command_queue(), sweeps=sweeps())
+
+
+@cache
 def enrollment_service() -> "Enrollments":
     """Return what administrators may see of enrollments."""
     from mdmlib.services.enrollments import Enrollments
@@ -406,8 +419,65 @@ def enrollment_links() -> "EnrollmentLinks":
     from mdmlib.services.enrollment_links import EnrollmentLinks
 
     bind_tables()
-    return EnrollmentLinks(
-        challenges=scep_challenges(), push_certificates=push_certificates(), settings=settings(), now=now
+    return EnrollmentLinks(profiles=enrollment_profiles(), settings=settings(), now=now)
+
+
+@cache
+def enrollment_profiles() -> "EnrollmentProfiles":
+    """Return the enrollment profiles."""
+    from mdmlib.services.enrollment_profiles import EnrollmentProfiles
+
+    bind_tables()
+    return EnrollmentProfiles(
+        challenges=scep_challenges(),
+        push_certificates=push_certificates(),
+        sealer=sealer(),
+        settings=settings(),
+        now=now,
+    )
+
+
+@cache
+def device_authorities() -> "DeviceAuthorities":
+    """Return the authorities whose certificates are built into devices."""
+    from mdmlib.services.device_authorities import DeviceAuthorities
+
+    bind_tables()
+    return DeviceAuthorities(settings=settings(), now=now)
+
+
+@cache
+def ade_serial_numbers() -> "AdeSerialNumbers":
+    """Return the devices that may enroll by ADE."""
+    from mdmlib.services.ade_rules import AdeSerialNumbers
+
+    bind_tables()
+    return AdeSerialNumbers(now=now)
+
+
+@cache
+def minimum_os_versions() -> "MinimumOsVersions":
+    """Return what devices have to run before they may enroll by ADE."""
+    from mdmlib.services.ade_rules import MinimumOsVersions
+
+    bind_tables()
+    return MinimumOsVersions(now=now)
+
+
+@cache
+def ade_enrollment() -> "AdeEnrollment":
+    """Return the service behind ADE's requests for a profile."""
+    import uuid
+
+    from mdmlib.services.ade_enrollment import AdeEnrollment
+
+    return AdeEnrollment(
+        authorities=device_authorities(),
+        serial_numbers=ade_serial_numbers(),
+        minimum_os=minimum_os_versions(),
+        profiles=enrollment_profiles(),
+        settings=settings(),
+        new_uuid=lambda: str(uuid.uuid4()).upper(),
     )
 
 

@@ -41,6 +41,8 @@ class Settings:
     """For how long an expired but associated certificate is still accepted."""
     previous_identity_hours: int = 24
     """For how long a replaced certificate may still report results."""
+    retroactive_association: str = "off"
+    """``on`` lets an enrollment that has no certificate yet, one of another server's, have the first that it uses."""
     last_seen_minutes: int = 60
     """``last_seen`` is written at most once in so many minutes."""
     command_days: int = 180
@@ -58,6 +60,10 @@ class Settings:
     """``on`` lets devices in return-to-service mode erase themselves for their next user."""
     ddm_url: str = ""
     """Another server for declarative management, which devices' requests are forwarded to; empty: this one."""
+    ade_unverified: str = "off"
+    """``on`` lets devices enroll by ADE and over the air although no authority was uploaded to verify them with."""
+    auth_proxy_url: str = ""
+    """Where ``/authproxy/`` leads enrolled devices to; empty: nowhere."""
     webhook_url: str = ""
     """The first webhook subscription, made by the template; empty: none."""
 
@@ -89,6 +95,7 @@ class Settings:
             identity_days=int(environment.get("IDENTITY_DAYS", cls.identity_days)),
             identity_grace_days=int(environment.get("IDENTITY_GRACE_DAYS", cls.identity_grace_days)),
             previous_identity_hours=int(environment.get("PREVIOUS_IDENTITY_HOURS", cls.previous_identity_hours)),
+            retroactive_association=environment.get("RETROACTIVE_ASSOCIATION", cls.retroactive_association),
             last_seen_minutes=int(environment.get("LAST_SEEN_MINUTES", cls.last_seen_minutes)),
             command_days=int(environment.get("COMMAND_DAYS", cls.command_days)),
             result_days=int(environment.get("RESULT_DAYS", cls.result_days)),
@@ -97,5 +104,7 @@ class Settings:
             user_realm=environment.get("USER_REALM", cls.user_realm),
             return_to_service=environment.get("RETURN_TO_SERVICE", cls.return_to_service),
             ddm_url=environment.get("DDM_URL", "").rstrip("/"),
+            ade_unverified=environment.get("ADE_UNVERIFIED", cls.ade_unverified),
+            auth_proxy_url=environment.get("AUTH_PROXY_URL", "").rstrip("/"),
             webhook_url=environment.get("WEBHOOK_URL", ""),
         )

@@ -13,6 +13,15 @@ MEDIA_TYPE: Final = "application/json"
 UNRECOGNIZED_DEVICE: Final = "com.apple.unrecognized.device"
 """The server does not know the device: it un-enrolls."""
 
+SOFTWARE_UPDATE_REQUIRED: Final = "com.apple.softwareupdate.required"
+"""In Setup Assistant: the device updates to the ``OSVersion`` of the details, then it asks again."""
+
+PAIRING_TOKEN_MISSING: Final = "com.apple.watch.pairing.token.missing"  # noqa: S105 - a code
+"""A watch gets a pairing token through its iPhone, for the ``security-token`` of the details, then it asks again."""
+
+WELL_KNOWN_FAILED: Final = "com.apple.well-known.failed"
+"""Whoever signs in is told that this account enrolls nowhere."""
+
 # Since when, by how a product's name begins. Macs: MacBookPro18,3, Macmini9,1, iMac21,1, VirtualMac2,1, Mac14,2.
 _UNRECOGNIZED_DEVICE_SINCE: Final[Mapping[tuple[str, ...], tuple[int, int]]] = {
     ("iPhone", "iPad", "iPod"): (17, 0),

@@ -11,10 +11,17 @@ from urllib.parse import unquote
 
 from aws_lambda_powertools.event_handler import Response
 
-from mdmlib.apple import enrollment_profile, scep
-from mdmlib.errors import BadRequestError, ForbiddenError, NotFoundError, PicoMDMError
+from mdmlib.apple import enrollment_profile, error_code, machine_info, scep
+from mdmlib.errors import (
+    BadRequestError,
+    DeviceInstructedError,
+    ForbiddenError,
+    MalformedBodyError,
+    NotFoundError,
+    PicoMDMError,
+)
 from mdmlib.http import device_edge
-from mdmlib.http.gateway import body_of
+from mdmlib.http.gateway import body_of, headers_of
 from mdmlib.observability import logger
 
 if TYPE_CHECKING:
@@ -75,6 +82,22 @@ def answer_scep(query: ScepQuery, authority: "CertificateAuthorityService") -> R
             raise BadRequestError("SCEP: an operation that is not served.", code="scep_operation", field="operation")
 
 
+def decode_machine_info(event: "APIGatewayProxyEventV2") -> bytes | None:
+    """Return the signed MachineInfo that a device sent, still to be verified; None if there is none.
+
+    ADE posts it, a web page that leads to the profile has it in a header. Raises
+    :class:`~mdmlib.errors.MalformedBodyError`.
+    """
+    if event.http_method == "POST" and (body := body_of(event)):
+        return body
+    header = headers_of(event).get(machine_info.HEADER)
+    if header:
+        return machine_info.decode_header(header)
+    if event.http_method == "POST":
+        raise MalformedBodyError("There is no MachineInfo.")
+    return None
+
+
 def profile(body: bytes) -> Response[bytes]:
     """Answer with a profile, which nobody may keep: its challenge is good once."""
     return Response(HTTPStatus.OK, content_type=enrollment_profile.CONTENT_TYPE, body=body, headers=_NO_STORE)
@@ -83,6 +106,14 @@ def profile(body: bytes) -> Response[bytes]:
 def register_error_handlers(app: "APIGatewayHttpResolver") -> None:
     """Answer errors as the device edge does, and with a page that says nothing where a person may read it."""
     device_edge.register_error_handlers(app)
+
+    @app.exception_handler(DeviceInstructedError)
+    def instruct(error: DeviceInstructedError) -> Response[str]:
+        logger.info("Device told to do something before it enrolls", code=error.code)
+        body = error_code.error_body(
+            error.code, description=error.message, message=error.for_people, details=error.details
+        )
+        return Response(HTTPStatus.FORBIDDEN, content_type=error_code.MEDIA_TYPE, body=body.decode(), headers=_NO_STORE)
 
     @app.exception_handler([ForbiddenError, NotFoundError])
     def turn_away(error: PicoMDMError) -> Response[bytes]:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mdmlib.services.enrollment_links import EnrollmentLinks
     from mdmlib.services.enrollments import EnrollmentEntry, Enrollments, Page, QueuedCommand, ReportedResult
     from mdmlib.services.push_certificates import PushCertificates
+    from mdmlib.services.queue import CommandQueues
     from mdmlib.services.webhooks import Webhooks
     from mdmlib.store.tables import EnrollmentLink, WebhookSubscription
 
@@ -44,14 +45,14 @@ def list_enrollments(request: AdminRequest, enrollments: "Enrollments") -> "Resp
     query = Fields(request.query, known=("type", "state", "serial_number", "parent_id", *_PAGE))
     types = query.texts("type", choices=list(EnrollmentType)) or ()
     states = query.texts("state", choices=_STATES) or ()
-    limit, after = _page_asked_for(query)
+    limit, after = page_asked_for(query)
     if serial_number := query.text("serial_number"):
         page = enrollments.of_serial_number(serial_number, types=types, states=states)
     elif parent_id := query.text("parent_id"):
         page = enrollments.of_parent(parent_id, types=types, states=states)
     else:
         page = enrollments.list(types=types, states=states, limit=limit, after=after)
-    return answer_v2(HTTPStatus.OK, _list("enrollments", page, _listed_enrollment))
+    return answer_v2(HTTPStatus.OK, listed("enrollments", page, _listed_enrollment))
 
 
 def get_enrollment(enrollment_id: str, request: AdminRequest, enrollments: "Enrollments") -> "Response[str]":
@@ -66,9 +67,9 @@ def list_commands(enrollment_id: str, request: AdminRequest, enrollments: "Enrol
     ``payloads=true`` adds the raw plists, which may hold PINs, passwords and tokens.
     """
     query = Fields(request.query, known=("payloads", *_PAGE))
-    limit, after = _page_asked_for(query)
+    limit, after = page_asked_for(query)
     page = enrollments.commands(enrollment_id, payloads=query.flag("payloads", default=False), limit=limit, after=after)
-    return answer_v2(HTTPStatus.OK, _list("commands", page, _command))
+    return answer_v2(HTTPStatus.OK, listed("commands", page, _command))
 
 
 def list_results(enrollment_id: str, request: AdminRequest, enrollments: "Enrollments") -> "Response[str]":
@@ -77,13 +78,30 @@ def list_results(enrollment_id: str, request: AdminRequest, enrollments: "Enroll
     ``command_uuid`` asks for one; ``payloads=false`` leaves the reports away, which may be long.
     """
     query = Fields(request.query, known=("payloads", "command_uuid", *_PAGE))
-    limit, after = _page_asked_for(query)
+    limit, after = page_asked_for(query)
     payloads = query.flag("payloads", default=True)
     if command_uuid := query.text("command_uuid"):
         page = enrollments.result(enrollment_id, command_uuid, payloads=payloads)
     else:
         page = enrollments.results(enrollment_id, payloads=payloads, limit=limit, after=after)
-    return answer_v2(HTTPStatus.OK, _list("results", page, _result))
+    return answer_v2(HTTPStatus.OK, listed("results", page, _result))
+
+
+def clear_commands(enrollment_id: str, request: AdminRequest, queues: "CommandQueues") -> "Response[str]":
+    """``DELETE /v2/enrollments/{id}/commands``: drop all that waits, however much it is."""
+    Fields(request.query, known=())
+    if error := queues.clear([enrollment_id])[enrollment_id]:
+        raise error
+    return no_content()
+
+
+def cancel_command(
+    enrollment_id: str, command_uuid: str, request: AdminRequest, queues: "CommandQueues"
+) -> "Response[str]":
+    """``DELETE /v2/enrollments/{id}/commands/{command_uuid}``: take one command back that waits."""
+    Fields(request.query, known=())
+    queues.cancel(enrollment_id, command_uuid)
+    return no_content()
 
 
 # Enrollment links
@@ -163,7 +181,7 @@ def list_push_certificates(request: AdminRequest, push_certificates: "PushCertif
         HTTPStatus.OK,
         {
             "push_certificates": [
-                {"topic": info.topic, "not_after": _time(info.not_after.timestamp())}
+                {"topic": info.topic, "not_after": rfc3339(info.not_after.timestamp())}
                 for info in push_certificates.topics()
             ],
             "next_cursor": None,
@@ -188,8 +206,8 @@ def _listed_enrollment(entry: "EnrollmentEntry") -> dict[str, Any]:
         "product_name": record.product_name,
         "os_version": record.os_version,
         "device_name": record.device_name,
-        "enrolled_at": _time(record.enrolled_at),
-        "last_seen_at": _time(record.last_seen_at),
+        "enrolled_at": rfc3339(record.enrolled_at),
+        "last_seen_at": rfc3339(record.last_seen_at),
     }
 
 
@@ -204,17 +222,17 @@ def _enrollment(entry: "EnrollmentEntry") -> dict[str, Any]:
         "user_long_name": record.user_long_name,
         "awaiting_configuration": record.awaiting_configuration,
         "token_update_tally": int(record.token_update_tally),
-        "authenticated_at": _time(record.authenticated_at),
-        "token_updated_at": _time(record.token_updated_at),
-        "checked_out_at": _time(record.checked_out_at),
+        "authenticated_at": rfc3339(record.authenticated_at),
+        "token_updated_at": rfc3339(record.token_updated_at),
+        "checked_out_at": rfc3339(record.checked_out_at),
         "enrollment_link": record.link,
         "push": {
             "topic": record.topic,
             "token_known": record.push is not None,
             "failure": record.push_failure,
-            "failed_at": _time(record.push_failed_at),
+            "failed_at": rfc3339(record.push_failed_at),
         },
-        "identity": {"sha256": record.identity, "not_after": _time(record.identity_not_after)},
+        "identity": {"sha256": record.identity, "not_after": rfc3339(record.identity_not_after)},
     }
 
 
@@ -224,10 +242,10 @@ def _command(queued: "QueuedCommand") -> dict[str, Any]:
         "command_uuid": item.command_uuid,
         "request_type": item.request_type,
         "state": queued.state,
-        "enqueued_at": _time(item.enqueued_at),
-        "expires_at": _time(item.expires_at),
-        "not_before": _time(item.not_before),
-        "not_now_at": _time(item.not_now_at),
+        "enqueued_at": rfc3339(item.enqueued_at),
+        "expires_at": rfc3339(item.expires_at),
+        "not_before": rfc3339(item.not_before),
+        "not_now_at": rfc3339(item.not_now_at),
         "not_now_tally": int(item.not_now_tally or 0),
         "payload": _base64(queued.payload),
     }
@@ -240,7 +258,7 @@ def _result(result: "ReportedResult") -> dict[str, Any]:
         "request_type": item.request_type,
         "status": item.status,
         "error_chain": item.error_chain,
-        "reported_at": _time(item.reported_at),
+        "reported_at": rfc3339(item.reported_at),
         "event_id": item.event_id,
         "payload": _base64(result.payload),
     }
@@ -250,8 +268,8 @@ def _enrollment_link(link: "EnrollmentLink") -> dict[str, Any]:
     return {
         "id": link.name,
         "topic": link.topic,
-        "created_at": _time(link.created_at),
-        "expires_at": _time(link.expires_at),
+        "created_at": rfc3339(link.created_at),
+        "expires_at": rfc3339(link.expires_at),
         "max_uses": None if link.max_uses is None else int(link.max_uses),
         "uses": int(link.uses),
         "revoked": bool(link.revoked),
@@ -265,13 +283,14 @@ def _webhook(subscription: "WebhookSubscription") -> dict[str, Any]:
         "url": subscription.url,
         "topics": subscription.topics,
         "signed": subscription.hmac_key is not None,
-        "created_at": _time(subscription.created_at),
-        "held_until": _time(subscription.held_until),
+        "created_at": rfc3339(subscription.created_at),
+        "held_until": rfc3339(subscription.held_until),
         "failures": int(subscription.failures),
     }
 
 
-def _list(name: str, page: "Page[_T]", entry: Callable[[_T], Mapping[str, Any]]) -> dict[str, Any]:
+def listed(name: str, page: "Page[_T]", entry: Callable[[_T], Mapping[str, Any]]) -> dict[str, Any]:
+    """Return a page as a list is told of."""
     cursor = page.next_cursor
     return {
         name: [entry(one) for one in page.entries],
@@ -279,7 +298,7 @@ def _list(name: str, page: "Page[_T]", entry: Callable[[_T], Mapping[str, Any]])
     }
 
 
-def _page_asked_for(query: Fields) -> tuple[int, str]:
+def page_asked_for(query: Fields) -> tuple[int, str]:
     """Return how many entries are asked for, and the position behind which they begin."""
     cursor = query.text("cursor", longest=_MAX_CURSOR * 2)
     try:
@@ -289,7 +308,8 @@ def _page_asked_for(query: Fields) -> tuple[int, str]:
     return query.integer("limit", least=1, most=MAX_LIMIT) or MAX_LIMIT, after[:_MAX_CURSOR]
 
 
-def _time(seconds: float | None) -> str | None:
+def rfc3339(seconds: float | None) -> str | None:
+    """Return a time (epoch seconds) as it is told of."""
     return None if seconds is None else datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 

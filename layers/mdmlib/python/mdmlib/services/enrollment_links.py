@@ -3,18 +3,16 @@
 import hashlib
 import secrets
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from pynamodb.exceptions import DoesNotExist, UpdateError
 
-from mdmlib.apple.enrollment_profile import EnrollmentProfile
-from mdmlib.errors import BadRequestError, ConflictError, ForbiddenError, NotFoundError
+from mdmlib.errors import ForbiddenError, NotFoundError
 from mdmlib.store.tables import EnrollmentLink
 
 if TYPE_CHECKING:
-    from mdmlib.services.push_certificates import PushCertificates
-    from mdmlib.services.scep_challenges import ScepChallenges
+    from mdmlib.services.enrollment_profiles import EnrollmentProfiles
     from mdmlib.settings import Settings
 
 _COLLECTION: Final = "enrollment_link"
@@ -22,8 +20,6 @@ _TOKEN_BYTES: Final = 32
 _TOKEN_CHARACTERS: Final = 43
 _ID_CHARACTERS: Final = 32
 
-_CHALLENGE_VALIDITY: Final = timedelta(hours=1)
-"""From the download of a profile to its installation. A device forgets a profile that was not installed sooner."""
 _KEEP_ENDED: Final = timedelta(days=90)
 """For how long a link that expired is still listed."""
 
@@ -37,13 +33,11 @@ class EnrollmentLinks:
     def __init__(
         self,
         *,
-        challenges: "ScepChallenges",
-        push_certificates: "PushCertificates",
+        profiles: "EnrollmentProfiles",
         settings: "Settings",
         now: Callable[[], datetime],
     ) -> None:
-        self._challenges = challenges
-        self._push_certificates = push_certificates
+        self._profiles = profiles
         self._settings = settings
         self._now = now
 
@@ -67,7 +61,7 @@ class EnrollmentLinks:
         link = EnrollmentLink(
             _COLLECTION,
             _id(token),
-            topic=self._topic(topic),
+            topic=self._profiles.topic(topic),
             created_at=int(now.timestamp()),
             expires_at=int(expires_at.timestamp()),
             max_uses=max_uses,
@@ -110,7 +104,7 @@ class EnrollmentLinks:
             raise ForbiddenError(f"The enrollment link {link.name} has expired.", code="link_expired")
         if link.max_uses is not None and link.uses >= link.max_uses:
             raise ForbiddenError(f"The enrollment link {link.name} is used up.", code="link_used_up")
-        return self._profile(link.topic, link)
+        return self._profiles.make(topic=link.topic, link=link)
 
     def open_profile(self) -> bytes:
         """Return a profile to whoever asks, where the deployment was set to let everybody enroll.
@@ -121,19 +115,7 @@ class EnrollmentLinks:
             raise ForbiddenError(
                 "Enrollment needs a link here (the parameter EnrollmentAccess).", code="enrollment_not_open"
             )
-        return self._profile(self._topic(None), None)
-
-    def _profile(self, topic: str, link: EnrollmentLink | None) -> bytes:
-        expires_at = self._now() + _CHALLENGE_VALIDITY
-        if link is not None:
-            # Nothing that comes from a link outlives it.
-            expires_at = min(expires_at, datetime.fromtimestamp(int(link.expires_at), UTC))
-        return EnrollmentProfile(
-            device_url=self._settings.device_url,
-            topic=topic,
-            challenge=self._challenges.new(link.name if link else None, expires_at),
-            organization=self._settings.organization,
-        ).to_plist()
+        return self._profiles.make(topic=self._profiles.topic())
 
     def _get(self, token: str) -> EnrollmentLink:
         try:
@@ -142,21 +124,6 @@ class EnrollmentLinks:
         except DoesNotExist:
             pass
         raise NotFoundError("There is no such enrollment link.", code="link_not_found")
-
-    def _topic(self, topic: str | None) -> str:
-        known = [certificate.topic for certificate in self._push_certificates.topics()]
-        if not known:
-            raise ConflictError(
-                "There is no push certificate yet: devices could enroll, but never be woken. Upload one first.",
-                code="push_certificate_not_found",
-            )
-        if topic is None and len(known) == 1:
-            return known[0]
-        if topic is None:
-            raise BadRequestError("There are several push certificates: say which topic.", field="topic")
-        if topic not in known:
-            raise BadRequestError("There is no push certificate for this topic.", field="topic")
-        return topic
 
 
 def _id(token: str) -> str:

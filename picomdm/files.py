@@ -1,0 +1,13 @@
+"""Files that are named on the command line."""
+
+from pathlib import Path
+
+from picomdm.errors import SetupError
+
+
+def read_file(file: Path) -> bytes:
+    """Return a file's content. Raises :class:`~picomdm.errors.SetupError` when it cannot be read."""
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise SetupError(f"{file} cannot be read: {error.strerror}.", code="file_unreadable") from error
