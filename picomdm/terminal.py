@@ -28,8 +28,8 @@ class Terminal:
     def __init__(self, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self.as_json = False
         self.now = now
-        self._out = Console(highlight=False, soft_wrap=True, width=_COLUMNS)
-        self._err = Console(highlight=False, soft_wrap=True, stderr=True)
+        self._out = Console(emoji=False, highlight=False, soft_wrap=True, width=_COLUMNS)
+        self._err = Console(emoji=False, highlight=False, soft_wrap=True, stderr=True)
 
     def answer(self, document: Mapping[str, Any], show: Callable[[], None]) -> None:
         """Say the answer: ``document`` to a program, whatever ``show`` says to a person."""

@@ -103,6 +103,15 @@ def uuid7(now_ms: int, random: bytes) -> str:
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
+def uuid7_time(uuid: str) -> datetime:
+    """Return the time that a UUID of version 7 was made at, to the millisecond.
+
+    An event that is published again under its id is created at the time of its id, so that both are the same to the
+    byte.
+    """
+    return datetime.fromtimestamp(int(uuid[:8] + uuid[9:13], 16) / 1000, UTC)
+
+
 def rfc3339nano(moment: datetime) -> str:
     """Write an aware datetime as Go's RFC3339Nano does, in UTC: without the fraction's trailing zeros."""
     text = moment.astimezone(UTC).replace(tzinfo=None).isoformat()

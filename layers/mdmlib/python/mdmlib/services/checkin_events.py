@@ -1,6 +1,5 @@
 """The events of check-in messages."""
 
-from datetime import datetime
 
 from mdmlib.apple import event as documents
 from mdmlib.apple.checkin import Authenticate, DeclarativeManagement, NewerMessage, TokenUpdate
@@ -22,17 +21,16 @@ class CheckinEvents:
         *,
         tally: int | None = None,
         event_id: str | None = None,
-        created_at: datetime | None = None,
     ) -> MDMEvent:
         """Return the event of a message; ``record`` is its enrollment's, as far as it is known."""
-        message = received.message
+        message, event_id = received.message, event_id or received.event_id
         serial_number = record.serial_number if record else None
         if isinstance(message, Authenticate) and message.serial_number:
             serial_number = message.serial_number
         document = documents.mdm_event(
             message,
-            event_id=event_id or received.event_id,
-            created_at=created_at or received.at,
+            event_id=event_id,
+            created_at=documents.uuid7_time(event_id),
             url_params=received.url_params,
             token_update_tally=tally,
             serial_number=serial_number,
@@ -47,11 +45,10 @@ class CheckinEvents:
         """Publish a message's event. Raises :class:`~mdmlib.errors.UnavailableError`."""
         self._events.publish(self.of(received, record, tally=tally))
 
-    def publish_repeat(self, received: Received, event_id: str, seconds: float, record: Enrollment) -> None:
+    def publish_repeat(self, received: Received, event_id: str, record: Enrollment) -> None:
         """Publish again what may have been lost between commit and publication, under its first id."""
         tally = int(record.token_update_tally) if isinstance(received.message, TokenUpdate) else None
-        created_at = datetime.fromtimestamp(seconds, received.at.tzinfo)
-        self._events.publish(self.of(received, record, tally=tally, event_id=event_id, created_at=created_at))
+        self._events.publish(self.of(received, record, tally=tally, event_id=event_id))
 
     def publish_outbox(self, outbox: OutboxEvent) -> None:
         """Publish an event that was committed with a record."""

@@ -82,7 +82,7 @@ class ConnectService:
         document = documents.mdm_event(
             report,
             event_id=event_id,
-            created_at=now,
+            created_at=documents.uuid7_time(event_id),
             url_params=url_params,
             request_type=request_type,
             serial_number=record.serial_number,

@@ -57,7 +57,7 @@ class DeviceEnrollment:
             if record:
                 refuse_blocked(record, product=message.product_name, os_version=message.os_version)
             if record and record.authenticate_hash == received.hash and record.state == "authenticated":
-                self._events.publish_repeat(received, record.authenticate_event_id, record.authenticated_at, record)
+                self._events.publish_repeat(received, record.authenticate_event_id, record)
                 return
             if attempt and record and record.authenticate_hash == received.hash:
                 logger.info("Authenticate overtaken by its retry", enrollment_id=received.id)

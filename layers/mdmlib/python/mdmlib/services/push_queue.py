@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from botocore.exceptions import BotoCoreError, ClientError
 
 from mdmlib.errors import MalformedBodyError
+from mdmlib.observability import logger
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -140,7 +141,8 @@ class PushQueue:
             ]
             try:
                 response = self._client().send_message_batch(QueueUrl=self._queue_url, Entries=entries)
-            except (BotoCoreError, ClientError):
+            except (BotoCoreError, ClientError) as error:
+                logger.error("Pushes not queued", error=type(error).__name__, messages=len(batch))
                 failed += [message for message, _ in batch]
             else:
                 failed += [batch[int(entry["Id"])][0] for entry in response.get("Failed", ())]

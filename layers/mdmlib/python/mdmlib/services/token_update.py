@@ -52,7 +52,7 @@ class PushTokens:
         for _ in range(ATTEMPTS):
             record = self._admission.enrolled(received)
             if _is_repeat(received, record):
-                self._events.publish_repeat(received, record.token_update_event_id, record.token_updated_at, record)
+                self._events.publish_repeat(received, record.token_update_event_id, record)
                 return
             tally = int(record.token_update_tally) + 1
             unchanged = (
@@ -92,7 +92,7 @@ class PushTokens:
                 check_auth_token(record, message.fields)
             same_life = record is not None and record.device_epoch == device.epoch and record.state == "enrolled"
             if record and same_life and _is_repeat(received, record):
-                self._events.publish_repeat(received, record.token_update_event_id, record.token_updated_at, record)
+                self._events.publish_repeat(received, record.token_update_event_id, record)
                 return
             tally = int(record.token_update_tally) + 1 if record and same_life else 1
             actions = [
