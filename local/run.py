@@ -86,7 +86,8 @@ def _run(directory: Path, progress: Progress, *, demo: bool) -> int:
         with Setting(progress) as setting:
             stage = Stage.set(directory, keep_state=not demo, report=setting.report)
     except Exception as error:  # noqa: BLE001  # whatever it is, a person wants to read it and not a traceback
-        progress.say("", str(error), f"Logs are in {_short(directory)}.")
+        begin_anew = "" if demo else f" Without {_short(directory)} it would begin anew."
+        progress.say("", str(error), f"Logs are in {_short(directory)}.{begin_anew}")
         return 1
     try:
         progress.headline("One life of a device")

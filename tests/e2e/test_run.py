@@ -1,6 +1,7 @@
 """`make run` and `make demo` as programs: what they show, and that they leave nothing behind."""
 
 import io
+import json
 import os
 import signal
 import subprocess
@@ -85,8 +86,11 @@ def test_what_a_killed_run_left_over_is_ended_and_nothing_else(tmp_path: Path) -
     other = Program.start("other", "local.webhook_listener", [], directory=tmp_path)
     noted = tmp_path / "processes.json"
     note_children(noted)
-    # Somebody else has this process id by now: it began at another time.
-    noted.write_text(noted.read_text().replace(f'"{other.pid}": "', f'"{other.pid}": "another '))
+    children = json.loads(noted.read_text())
+    # The second one's process id is somebody else's by now: that process began at another time.
+    noted.write_text(
+        json.dumps({str(listener.pid): children[str(listener.pid)], str(other.pid): "Thu Jan  1 00:00:00 1970"})
+    )
 
     end_left_over(noted)
 
