@@ -25,8 +25,9 @@ PARAMETERS ?=
 FUZZ_SECONDS ?= 60
 TARGETS ?=
 
-# For `make test`: what pytest is given, as in  make test TESTS="tests/unit -k plist"
+# For `make test`: what pytest is given, as in  make test TESTS="tests/unit -k plist", and how many processes share the work.
 TESTS ?=
+PROCESSES ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run demo test fuzz lint bench deploy clean
@@ -43,7 +44,7 @@ demo: setup ## Play one life of a device and exit; fails when a step does
 	@$(BIN)/python -m local.run --demo
 
 test: setup ## Run all tests, the end-to-end ones against a deployed stack
-	@$(BIN)/pytest $(TESTS)
+	@$(BIN)/pytest --numprocesses $(PROCESSES) --dist loadgroup $(TESTS)
 
 fuzz: setup $(FUZZ_STAMP) ## Fuzz every parser that a device can reach, FUZZ_SECONDS each (docs/testing.md)
 	@$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS) $(TARGETS)

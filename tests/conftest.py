@@ -35,6 +35,18 @@ from tests import deployment
 from tests.deployment import Clock, TableNames
 
 UNIT = Path(__file__).parent / "unit"
+END_TO_END = Path(__file__).parent / "e2e"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let processes share the work by files, so that a file's fixtures are made once.
+
+    The end-to-end tests stay together, for their stack is deployed once, and come first, for they take longest.
+    """
+    items.sort(key=lambda item: not item.path.is_relative_to(END_TO_END))
+    for item in items:
+        group = "e2e" if item.path.is_relative_to(END_TO_END) else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(autouse=True)
