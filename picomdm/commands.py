@@ -111,6 +111,37 @@ def list_commands(
     )
 
 
+@app.command()
+def cancel(
+    context: typer.Context,
+    *,
+    enrollment_id: Annotated[str, typer.Argument(metavar="ID", help="The UDID, or another enrollment's id.")],
+    command_uuid: Annotated[str, typer.Argument(help="As `picomdm command list` shows it.")],
+    _json: JSON = False,
+) -> None:
+    """Take back a command that waits. A device that was given it already may do it all the same."""
+    operator = operator_of(context)
+    operator.api.request("DELETE", f"/v2/enrollments/{path_part(enrollment_id)}/commands/{path_part(command_uuid)}")
+    answer = {"id": enrollment_id, "command_uuid": command_uuid, "cancelled": True}
+    operator.terminal.answer(answer, lambda: operator.terminal.say("Cancelled."))
+
+
+@app.command()
+def clear(
+    context: typer.Context,
+    *,
+    enrollment_ids: Annotated[list[str], typer.Argument(metavar="ID...", help="UDIDs, or other enrollments' ids.")],
+    _json: JSON = False,
+) -> None:
+    """Take back all commands that wait for enrollments. User channels have queues of their own."""
+    operator = operator_of(context)
+    for enrollment_id in enrollment_ids:
+        operator.api.request("DELETE", f"/v2/enrollments/{path_part(enrollment_id)}/commands", repeatable=True)
+    operator.terminal.answer(
+        {"ids": enrollment_ids, "cleared": True}, lambda: operator.terminal.say("Nothing waits any more.")
+    )
+
+
 def results(
     context: typer.Context,
     *,

@@ -1,5 +1,6 @@
 """The admin API on this machine: the real functions behind a small HTTP server."""
 
+import re
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -32,7 +33,7 @@ class _Handler(BaseHTTPRequestHandler):
         headers = dict(self.headers.items())
         self.server.requests.append((self.command, self.path, headers))
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        of_commands = path.startswith(("/v1/commands", "/v1/push/")) or path.endswith(("/commands", "/results"))
+        of_commands = re.match(r"/v1/(commands|push/)|/v2/enrollments/[^/]+/(commands|results)", path)
         function = self.server.commands if of_commands else self.server.admin
         answer = function.request(self.command, path, body or None, headers=headers, query=dict(parse_qsl(url.query)))
         self.send_response(answer.status)

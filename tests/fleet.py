@@ -32,9 +32,11 @@ from mdmlib.services.ddm_forwarding import DdmKeys, ForwardedDeclarations
 from mdmlib.services.declarations import Declarations, DeclarationServer, no_declarations
 from mdmlib.services.enqueue import EnqueueOutcome, EnqueueService
 from mdmlib.services.events import EventPublisher
+from mdmlib.services.housekeeping import Housekeeping
 from mdmlib.services.managed_users import ManagedUsers
 from mdmlib.services.push_certificates import PushCertificates
 from mdmlib.services.push_queue import PushQueue
+from mdmlib.services.queue import CommandQueues
 from mdmlib.services.return_to_service import ReturnToServiceProfiles
 from mdmlib.services.sweep import SweepQueue
 from mdmlib.services.token_sources import TokenSources
@@ -113,7 +115,7 @@ class Fleet:
         return CheckinService(
             enrollments=self.enrollments,
             events=self.events,
-            sweeps=SweepQueue(lambda: self.emulator.sqs, queue_url=self.settings.sweep_queue_url),
+            sweeps=self.sweeps,
             users=self.users,
             tokens=Tokens(
                 self.token_sources,
@@ -183,6 +185,28 @@ class Fleet:
             order=self.order,
             new_event_id=self.new_event_id,
         )
+
+    @property
+    def sweeps(self) -> SweepQueue:
+        return SweepQueue(lambda: self.emulator.sqs, queue_url=self.settings.sweep_queue_url)
+
+    @property
+    def queues(self) -> CommandQueues:
+        return CommandQueues(enrollments=self.enrollments, queue=self.queue, sweeps=self.sweeps)
+
+    @property
+    def housekeeping(self) -> Housekeeping:
+        return Housekeeping(events=self.events, sweeps=self.sweeps, settings=self.settings, now=self.clock)
+
+    def sweep(self) -> int:
+        """Let housekeeping take the messages of the sweep queue, until there are none; return how many there were."""
+        queue, taken = self.settings.sweep_queue_url, 0
+        while messages := self.emulator.sqs.receive_message(QueueUrl=queue).get("Messages"):
+            for message in messages:
+                self.housekeeping.sweep(message["Body"])
+                self.emulator.sqs.delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
+                taken += 1
+        return taken
 
     def enqueue(self, ids: "list[FleetDevice] | list[str]", uuid_: str, **options: Any) -> EnqueueOutcome:
         """Queue a command of this uuid for devices or ids."""

@@ -36,6 +36,19 @@ def get_commands(enrollment_id: str) -> Response[str]:
     return v2.list_commands(enrollment_id, admin_edge.decode(app.current_event), runtime.enrollment_service())
 
 
+@app.delete("/v2/enrollments/<enrollment_id>/commands")
+def delete_commands(enrollment_id: str) -> Response[str]:
+    """Drop what waits for an enrollment."""
+    return v2.clear_commands(enrollment_id, admin_edge.decode(app.current_event), runtime.command_queues())
+
+
+@app.delete("/v2/enrollments/<enrollment_id>/commands/<command_uuid>")
+def delete_command(enrollment_id: str, command_uuid: str) -> Response[str]:
+    """Take back one command that waits for an enrollment."""
+    request = admin_edge.decode(app.current_event)
+    return v2.cancel_command(enrollment_id, command_uuid, request, runtime.command_queues())
+
+
 @app.get("/v2/enrollments/<enrollment_id>/results")
 def get_results(enrollment_id: str) -> Response[str]:
     """List what an enrollment reported."""

@@ -193,6 +193,23 @@ def test_a_result_that_is_not_there_yet_is_1(server: AdminServer, picomdm: Comma
 # Devices
 
 
+def test_commands_are_taken_back_one_by_one_or_all(server: AdminServer, picomdm: CommandLine, fleet: Fleet) -> None:
+    device = fleet.device(UDID)
+    for uuid in ("C1", "C2", "C3"):
+        fleet.enqueue([device], uuid)
+
+    assert picomdm("command", "cancel", UDID, "C1", "--json").document == {
+        "id": UDID,
+        "command_uuid": "C1",
+        "cancelled": True,
+    }
+    assert device.idle() == "C2"
+    assert picomdm("commands", "clear", UDID).code == 0
+    assert device.idle() is None
+    again = picomdm("command", "cancel", UDID, "C2", "--json")
+    assert (again.code, json.loads(again.err)["code"]) == (1, "unknown_command")
+
+
 def test_devices_are_listed_and_one_is_shown(server: AdminServer, picomdm: CommandLine, fleet: Fleet) -> None:
     assert "picomdm enroll link" in picomdm("devices").out
     device = fleet.device(UDID)

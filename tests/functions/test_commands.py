@@ -472,3 +472,30 @@ def _raise(error: Exception) -> Callable[[], None]:
         raise error
 
     return fail
+
+
+def test_a_queue_is_cleared(gateway: Gateway, device: FleetDevice) -> None:
+    for uuid in ("C1", "C2"):
+        gateway.post("/v1/commands", install_profile(command_uuid=uuid))
+
+    for _ in range(2):
+        assert gateway.delete(f"/v2/enrollments/{UDID}/commands").status == 204
+    assert device.idle() is None
+    assert gateway.get(f"/v2/enrollments/{UDID}/commands").document["commands"] == []
+
+
+def test_one_command_is_taken_back(gateway: Gateway, device: FleetDevice) -> None:
+    for uuid in ("C1", "C2", "C3"):
+        gateway.post("/v1/commands", install_profile(command_uuid=uuid))
+    device.acknowledge("C1")
+
+    answers = {uuid: gateway.delete(f"/v2/enrollments/{UDID}/commands/{uuid}") for uuid in ("C1", "C2", "C4")}
+    assert {uuid: answer.status for uuid, answer in answers.items()} == {"C1": 409, "C2": 204, "C4": 404}
+    assert [answers[uuid].document["code"] for uuid in ("C1", "C4")] == ["command_finished", "unknown_command"]
+    assert device.idle() == "C3"
+
+
+def test_the_queue_of_an_unknown_enrollment_is_not_cleared(gateway: Gateway) -> None:
+    for path in ("/v2/enrollments/NOBODY/commands", "/v2/enrollments/NOBODY/commands/C1"):
+        answer = gateway.delete(path)
+        assert (answer.status, answer.document["code"]) == (404, "unknown_enrollment")

@@ -1,7 +1,7 @@
 """Queueing a command for enrollments, and waking them."""
 
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -141,7 +141,8 @@ class EnqueueService:
         queued = [item.enrollment_id for item in pending if not outcome.targets[item.enrollment_id].command_error]
         for id_ in self._cleared_meanwhile(live, queued):
             outcome.targets[id_].command_error = ConflictError(
-                "The enrollment began anew while the command was queued; queue it again.", code="cleared"
+                "The queue was cleared, or its device enrolled anew, while the command was queued; queue it again.",
+                code="cleared",
             )
         queued = [id_ for id_ in queued if not outcome.targets[id_].command_error]
         for id_ in queued:
@@ -174,8 +175,7 @@ class EnqueueService:
             )
         outcome = EnqueueOutcome(None, None, {id_: TargetOutcome() for id_ in unique})
         records = self._enrollments.get_many(unique)
-        parents = {record.parent_id for record in records.values() if record.parent_id} - set(records)
-        devices = records | self._enrollments.get_many(parents) if parents else records
+        devices = records | self._devices_of(records)
         live = {}
         for id_ in unique:
             record = records.get(id_)
@@ -265,10 +265,26 @@ class EnqueueService:
         }
         return [item for item in items if (item.enrollment_id, item.item) in left]
 
-    def _cleared_meanwhile(self, live: dict[str, _Live], queued: Iterable[str]) -> list[str]:
-        """Return the targets that began a new generation between being read and being written."""
-        again = self._enrollments.get_many(queued)
-        return [id_ for id_ in queued if id_ not in again or again[id_].generation != live[id_].record.generation]
+    def _cleared_meanwhile(self, live: Mapping[str, _Live], queued: Sequence[str]) -> list[str]:
+        """Return the targets whose queues were cleared, or ended, between being read and being written."""
+        records = self._enrollments.get_many(queued)
+        devices = records | self._devices_of(records)
+
+        def is_as_it_was(id_: str) -> bool:
+            record, device = records.get(id_), devices.get(live[id_].device.enrollment_id)
+            return (
+                record is not None
+                and device is not None
+                and record.generation == live[id_].record.generation
+                and is_live(record, device)
+            )
+
+        return [id_ for id_ in queued if not is_as_it_was(id_)]
+
+    def _devices_of(self, records: Mapping[str, Enrollment]) -> dict[str, Enrollment]:
+        """Read the devices of those records that are of user channels."""
+        parents = {record.parent_id for record in records.values() if record.parent_id} - set(records)
+        return self._enrollments.get_many(parents) if parents else {}
 
     def _push(self, records: Sequence[Enrollment], outcome: EnqueueOutcome, *, expiration: int | None = None) -> None:
         targets = []
