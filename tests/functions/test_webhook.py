@@ -18,7 +18,7 @@ from local.webhook_listener import WebhookListener
 from mdmlib import __version__, runtime
 from mdmlib.apple.checkin import decode_checkin
 from mdmlib.apple.command_report import CommandReport
-from mdmlib.apple.event import mdm_event, webhook_body
+from mdmlib.apple.event import mdm_event, rfc3339nano, webhook_body
 from mdmlib.clients.webhook import WebhookClient
 from mdmlib.errors import UnavailableError
 from mdmlib.services.webhook_delivery import WebhookMessage, hold_seconds, retry_seconds
@@ -126,6 +126,20 @@ def test_a_body_that_travelled_sealed_arrives_in_clear_and_in_its_place(
 
     assert listener.wait_for().body == webhook_body(document)
     assert base64.b64decode(document["checkin_event"]["raw_payload"]) == raw
+
+
+def test_a_status_report_that_travelled_sealed_arrives_in_clear(
+    queue: QueueSource, listener: WebhookListener, aws: Emulator
+) -> None:
+    subscribe(listener.url)
+    raw = b'{"StatusItems":{"mdm":{"push-magic":"M"}}}'
+    part = {"ids": {"id": UDID, "type": "Device"}, "raw_payload": base64.b64encode(raw).decode()}
+    document = {"topic": "ddm.StatusReport", "event_id": "1", "created_at": rfc3339nano(AT), "status_event": part}
+    published(aws, document, raw)
+
+    queue.invoke()
+
+    assert json.loads(listener.wait_for().body) == document
 
 
 def test_events_of_all_topics_are_delivered(queue: QueueSource, listener: WebhookListener) -> None:
