@@ -134,7 +134,16 @@ def test_authenticate_costs_the_same_whatever_the_queue_holds(site: Site, queued
     for number in range(queued):
         site.enqueue(f"C{number}")
 
-    assert site(site.authenticate()) == {GET: 1, TRANSACT: 1, PUT_EVENTS: 1, DELETE: 1, SEND: 1}
+    assert site(site.authenticate()) == {BATCH_GET: 1, TRANSACT: 1, PUT_EVENTS: 1, DELETE: 1, SEND: 1}
+
+
+def test_the_first_use_of_a_renewed_identity_costs_one_update_once(site: Site) -> None:
+    former = tables.Enrollment.get(UDID, "!").identity
+    renewed = tables.Enrollment.renewed_identities.set([former])
+    tables.Enrollment(UDID, "!").update([renewed, tables.Enrollment.identity.set("0" * 64)])
+
+    assert site(site.device.report("Idle")) == {QUERY: 1, UPDATE: 1, PUT_EVENTS: 1}
+    assert site(site.device.report("Idle")) == {QUERY: 1, PUT_EVENTS: 1}
 
 
 def test_check_out_costs_what_authenticate_costs(site: Site) -> None:

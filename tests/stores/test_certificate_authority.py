@@ -16,7 +16,8 @@ from local.emulator import Emulator
 from mdmlib.apple.certificates import issue, new_certificate_authority
 from mdmlib.apple.cms import SignerCertificate
 from mdmlib.apple.identity import IdentityVerifier, VerifiedCertificate
-from mdmlib.errors import IdentityError, MalformedBodyError, UnavailableError
+from mdmlib.errors import MalformedBodyError, UnavailableError
+from mdmlib.services.associations import MAX_RENEWED
 from mdmlib.services.certificate_authority import CertificateAuthorityService
 from mdmlib.services.scep_challenges import ScepChallenges
 from mdmlib.settings import Settings
@@ -123,6 +124,17 @@ class IdentifiedDevice(FleetDevice):
 
     def renewal(self, key: str = "renewed", **form: Any) -> ScepClient:
         return self.client.renewal(self.issued, rsa_key(key), **form)
+
+    def renewal_challenge(self) -> str:
+        """Return a challenge as it is in the profile that renews the identity."""
+        return self.authority.challenges.new_renewal(self.certificate.hash, self.fleet.clock() + HOUR)
+
+    def end(self, how: str) -> None:
+        """Let the enrollment end: it is ``checked out``, or the device is ``blocked``."""
+        if how == "checked out":
+            self.check_out()
+        else:
+            self.record.update([Enrollment.blocked.set(True)])
 
 
 @pytest.fixture
@@ -356,21 +368,25 @@ def test_what_is_no_message_costs_no_call(authority: Authority) -> None:
 # Renewing
 
 
-def test_a_renewed_identity_takes_over_at_once(device: IdentifiedDevice, clock: Clock) -> None:
+def test_a_renewed_identity_takes_over_when_it_is_first_used(device: IdentifiedDevice) -> None:
     old = device.certificate
-    renewal = device.renewal()
 
-    device.issued = device.authority.enroll(renewal, None).certificate
+    device.issued = device.authority.enroll(device.renewal(), None).certificate
+
+    assert device.issued.public_key() == rsa_key("renewed").public_key()
+    associated = Certificate.get(tables.CERTIFICATE_PARTITION + device.certificate.hash, tables.RECORD)
+    assert (associated.associated_id, associated.replaces) == (device.udid, old.hash)
+    record = device.record
+    assert (record.identity, record.renewed_identities) == (old.hash, [device.certificate.hash])
+
+    device.token_update(b"new token")
 
     record = device.record
-    assert device.issued.public_key() == rsa_key("renewed").public_key()
-    assert (record.identity, record.previous_identity) == (device.certificate.hash, old.hash)
+    assert record.identity == device.certificate.hash
+    assert record.renewed_identities is None
     assert record.identity_not_after == device.certificate.not_after.timestamp()
+    assert record.previous_identity == old.hash
     assert record.state == "enrolled"
-    device.token_update(b"new token")
-    assert device.idle() is None
-    associated = Certificate.get(tables.CERTIFICATE_PARTITION + device.certificate.hash, tables.RECORD)
-    assert associated.associated_id == device.udid
 
 
 def test_a_client_with_one_key_and_transaction_id_for_life_renews(device: IdentifiedDevice) -> None:
@@ -379,17 +395,8 @@ def test_a_client_with_one_key_and_transaction_id_for_life_renews(device: Identi
         renewed = device.authority.enroll(renewal, None).certificate
         assert renewed.serial_number != device.issued.serial_number
         device.issued = renewed
+        device.idle()
         assert device.record.identity == device.certificate.hash
-
-
-def test_after_a_renewal_the_old_identity_may_report_and_nothing_else(device: IdentifiedDevice) -> None:
-    device.fleet.enqueue([device.udid], "C1")
-    assert device.idle() == "C1"
-    device.authority.enroll(device.renewal(), None)
-
-    assert device.acknowledge("C1") is None
-    with pytest.raises(IdentityError):
-        device.token_update()
 
 
 def test_a_renewed_identity_keeps_its_name_whatever_the_request_says(device: IdentifiedDevice) -> None:
@@ -406,7 +413,7 @@ def test_a_device_that_lost_the_renewal_gets_the_same_one(device: IdentifiedDevi
     first = device.authority.ask(renewal, message).certificate
 
     assert device.authority.ask(renewal, message).certificate == first
-    assert device.record.identity == device.authority.trust(first).hash
+    assert device.record.renewed_identities == [device.authority.trust(first).hash]
 
 
 def test_a_device_that_lost_the_renewal_for_good_can_renew_again(device: IdentifiedDevice, clock: Clock) -> None:
@@ -416,16 +423,110 @@ def test_a_device_that_lost_the_renewal_for_good_can_renew_again(device: Identif
 
     device.issued = device.authority.enroll(device.renewal("second try"), None).certificate
 
+    device.token_update()
     assert device.record.identity == device.certificate.hash
+
+
+def test_a_renewal_signed_by_a_renewed_identity_is_its_first_use(device: IdentifiedDevice) -> None:
+    old = device.certificate
+    first = device.renewal("second")
+    second = device.authority.enroll(first, None).certificate
+    third = device.authority.enroll(first.renewal(second, rsa_key("third")), None).certificate
+
+    trust = device.authority.trust
+    assert (device.record.identity, device.record.previous_identity) == (trust(second).hash, old.hash)
+    assert device.record.renewed_identities == [trust(third).hash]
+    assert device.authority.enroll(device.renewal("fourth"), None).fail_info == BAD_CERT_ID
+
+
+def test_an_identity_that_was_replaced_renews_nothing(device: IdentifiedDevice) -> None:
+    renewal = device.renewal("too late")
+    device.issued = device.authority.enroll(device.renewal(), None).certificate
+    device.idle()
+
+    assert device.authority.enroll(renewal, None).fail_info == BAD_CERT_ID
+
+
+def test_a_device_that_never_gets_an_answer_is_not_remembered_without_end(device: IdentifiedDevice) -> None:
+    answers = [device.authority.enroll(device.renewal(), None).certificate for _ in range(MAX_RENEWED + 2)]
+
+    hashes = [device.authority.trust(certificate).hash for certificate in answers]
+    assert device.record.renewed_identities == hashes[2:]
+
+
+# Renewing by a profile
+
+
+def test_a_profile_that_is_installed_again_gets_the_next_identity_of_its_enrollment(device: IdentifiedDevice) -> None:
+    old = device.certificate
+    client = device.authority.client(key=rsa_key("anew"))
+
+    device.issued = device.authority.enroll(client, device.renewal_challenge()).certificate
+
+    associated = Certificate.get(tables.CERTIFICATE_PARTITION + device.certificate.hash, tables.RECORD)
+    assert (associated.associated_id, associated.replaces, associated.link) == (device.udid, old.hash, LINK)
+    assert device.record.identity == old.hash
+    device.token_update()
+    assert (device.record.identity, device.record.previous_identity) == (device.certificate.hash, old.hash)
+    assert device.authority.uses() == 1, "a renewal is no use of the link"
+
+
+def test_a_device_that_installs_the_profile_again_and_enrolls_anew_is_let_in(device: IdentifiedDevice) -> None:
+    old = device.certificate
+    client = device.authority.client(key=rsa_key("anew"))
+    device.issued = device.authority.enroll(client, device.renewal_challenge()).certificate
+
+    device.authenticate()
     device.token_update()
 
+    record = device.record
+    assert (record.identity, record.previous_identity) == (device.certificate.hash, old.hash)
+    assert record.renewed_identities is None
 
-def test_an_identity_that_was_renewed_and_replaced_since_renews_nothing(device: IdentifiedDevice) -> None:
-    first = device.renewal("second")
-    second = first.renewal(device.authority.enroll(first, None).certificate, rsa_key("third"))
-    device.authority.enroll(second, None)
 
-    assert device.authority.enroll(device.renewal("fourth"), None).fail_info == BAD_CERT_ID
+def test_a_renewal_challenge_is_good_for_one_identity(device: IdentifiedDevice) -> None:
+    challenge = device.renewal_challenge()
+    client = device.authority.client(key=rsa_key("anew"))
+    message = client.request(challenge)
+    first = device.authority.ask(client, message).certificate
+
+    assert device.authority.ask(client, message).certificate == first
+    another = device.authority.client(key=rsa_key("another"))
+    assert device.authority.enroll(another, challenge).fail_info == BAD_REQUEST
+    assert len(device.record.renewed_identities) == 1
+
+
+def test_a_device_that_uses_its_new_identity_already_still_gets_the_answer_that_it_lost(
+    device: IdentifiedDevice,
+) -> None:
+    client = device.authority.client(key=rsa_key("anew"))
+    message = client.request(device.renewal_challenge())
+    device.issued = device.authority.ask(client, message).certificate
+    device.idle()
+
+    assert device.authority.ask(client, message).certificate == device.issued
+
+
+def test_a_renewal_challenge_of_an_identity_that_was_replaced_is_refused(device: IdentifiedDevice) -> None:
+    challenge = device.renewal_challenge()
+    device.issued = device.authority.enroll(device.renewal(), None).certificate
+    device.idle()
+
+    client = device.authority.client(key=rsa_key("anew"))
+    assert device.authority.enroll(client, challenge).fail_info == BAD_CERT_ID
+    assert len(items(RedeemedChallenge)) == 1, "that of its enrollment"
+
+
+@pytest.mark.parametrize("end", ["checked out", "blocked"])
+def test_a_renewal_challenge_of_an_enrollment_that_has_ended_is_refused(device: IdentifiedDevice, end: str) -> None:
+    challenge = device.renewal_challenge()
+    device.end(end)
+
+    client = device.authority.client(key=rsa_key("anew"))
+    assert device.authority.enroll(client, challenge).fail_info == BAD_CERT_ID
+
+
+# Renewing nothing
 
 
 def test_an_expired_identity_renews_within_its_grace_and_not_after(device: IdentifiedDevice, clock: Clock) -> None:
@@ -458,10 +559,7 @@ def test_a_certificate_of_another_ca_renews_nothing(device: IdentifiedDevice, cl
 
 @pytest.mark.parametrize("end", ["checked out", "blocked"])
 def test_an_enrollment_that_has_ended_is_not_renewed(device: IdentifiedDevice, end: str) -> None:
-    if end == "checked out":
-        device.check_out()
-    else:
-        device.record.update([Enrollment.blocked.set(True)])
+    device.end(end)
 
     assert device.authority.enroll(device.renewal(), None).fail_info == BAD_CERT_ID
     assert device.record.identity == device.certificate.hash

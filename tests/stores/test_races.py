@@ -10,7 +10,7 @@ from botocore.exceptions import ReadTimeoutError
 from mdmlib.errors import IdentityError
 from mdmlib.store import tables
 from mdmlib.store.enrollments import EnrollmentStore, LoginItems
-from mdmlib.store.tables import Enrollment, PendingCommand
+from mdmlib.store.tables import Certificate, Enrollment, PendingCommand
 from tests.fleet import Fleet
 
 
@@ -33,6 +33,11 @@ class Interrupted(EnrollmentStore):
         records = super().get_many(enrollment_ids)
         self._interrupt()
         return records
+
+    def get_with_certificate(self, enrollment_id: str, sha256: str) -> tuple[Enrollment | None, Certificate | None]:
+        found = super().get_with_certificate(enrollment_id, sha256)
+        self._interrupt()
+        return found
 
     def get_login(self, user_id: str, device_id: str) -> LoginItems:
         items = super().get_login(user_id, device_id)

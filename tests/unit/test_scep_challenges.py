@@ -90,3 +90,13 @@ def test_what_somebody_made_up_is_not_ours(text: str | None) -> None:
 def test_a_link_has_an_id_of_our_form(challenges: ScepChallenges) -> None:
     with pytest.raises(ValueError, match="32 hex digits"):
         challenges.new("x", NOW)
+
+
+def test_a_challenge_for_a_renewal_names_the_identity_that_it_renews(challenges: ScepChallenges) -> None:
+    identity = "0123456789abcdef" * 4
+
+    challenge = challenges.recognize(challenges.new_renewal(identity, NOW + HOUR))
+
+    assert (challenge.purpose, challenge.renews) == (Purpose.RENEWAL, identity)
+    assert (challenge.link_id, challenge.serial_hash) == (None, None)
+    assert challenges.recognize(challenges.new(LINK, NOW + HOUR)).renews is None

@@ -7,8 +7,9 @@ from typing import Any, Final
 
 from mdmlib.apple.error_code import knows_unrecognized_device
 from mdmlib.errors import BadRequestError, BlockedError, IdentityError
+from mdmlib.services.associations import Associations
 from mdmlib.services.checkin_message import Received
-from mdmlib.services.device_identity import Role, role_of
+from mdmlib.services.device_identity import Role
 from mdmlib.store.enrollments import LIVE_STATES, EnrollmentStore, is_live
 from mdmlib.store.tables import Enrollment
 
@@ -18,8 +19,9 @@ AUTH_TOKEN: Final = "AuthToken"  # noqa: S105 - Apple's name of the key
 class Admission:
     """Lets check-in messages in, or raises what the device is told."""
 
-    def __init__(self, enrollments: EnrollmentStore) -> None:
+    def __init__(self, enrollments: EnrollmentStore, associations: Associations) -> None:
         self._enrollments = enrollments
+        self._associations = associations
 
     def enrolled(self, received: Received, *, leaving: bool = False) -> Enrollment:
         """Return the record of the enrollment that a message is from.
@@ -44,8 +46,7 @@ class Admission:
 
     def device(self, received: Received, device: Enrollment | None, *, leaving: bool = False) -> Enrollment:
         """Return the device's record if the certificate is its current one; raises as :meth:`enrolled` does."""
-        role = role_of(received.certificate, device, at=received.at)
-        assert device is not None  # noqa: S101 - role_of refuses an unknown device
+        device, role = self._associations.role(received.certificate, device, at=received.at)
         if role is not Role.CURRENT:
             raise IdentityError("A replaced certificate may only report results.", code="certificate_replaced")
         if leaving:

@@ -14,9 +14,11 @@ from mdmlib.apple.identity import IdentityVerifier, VerifiedCertificate
 from mdmlib.apple.scep import CertificateRequest, FailInfo, MessageType, PkiMessage, ScepRefusedError
 from mdmlib.errors import BadRequestError, ForbiddenError, IdentityError, UnavailableError
 from mdmlib.observability import logger
-from mdmlib.services.device_identity import Role, role_of
+from mdmlib.services.associations import MAX_RENEWED, Associations, certificate_ttl, same_identity
+from mdmlib.services.device_identity import Role
 from mdmlib.services.scep_challenges import Challenge, Purpose
 from mdmlib.store import tables
+from mdmlib.store.enrollments import LIVE_STATES
 from mdmlib.store.tables import (
     Certificate,
     CertificateAuthority,
@@ -41,8 +43,6 @@ _KEEP_ISSUED: Final = timedelta(days=30)
 """For how long a client that lost the answer gets the same certificate again."""
 _KEEP_REDEEMED: Final = timedelta(days=1)
 """For how long after its own end a used challenge is remembered; its expiry alone refuses it by then."""
-_KEEP_CERTIFICATE: Final = timedelta(days=366)
-"""For how long after its end a certificate's association is remembered, however long its grace is made."""
 
 _ATTEMPTS: Final = 3
 
@@ -60,6 +60,7 @@ class CertificateAuthorityService:
         now: Callable[[], datetime],
     ) -> None:
         self._enrollments = enrollments
+        self._associations = Associations(enrollments=enrollments, settings=settings)
         self._challenges = challenges
         self._sealer = sealer
         self._settings = settings
@@ -123,6 +124,8 @@ class CertificateAuthorityService:
             if issued := _issued(key):
                 return issued
             raise _refusal("The SCEP challenge has expired.", code="challenge_expired")
+        if challenge.renews:
+            return self._renew_by_challenge(request, ca, key, challenge, renews=challenge.renews)
         certificate = self._issue(request, ca)
         try:
             transact(
@@ -143,45 +146,71 @@ class CertificateAuthorityService:
         return certificate.public_bytes(Encoding.DER)
 
     def _renew(self, message: PkiMessage, request: CertificateRequest, ca: CaIdentity) -> bytes:
-        """Replace the certificate that signed the request, and associate the new one with its enrollment at once.
+        """Issue the certificate that is to follow the one that signed the request, and associate it at once.
 
-        The device has no other way to tell us: it goes on with the new certificate without a word. The old one stays
-        good for reports, and for asking for a renewal again, to its own end: a device that lost the answer has nothing
-        else, and may lie in a drawer before it asks again.
+        The device has no other way to tell us: it goes on with the new certificate without a word. Until it has done so
+        the old one is its identity, for a device that lost the answer has nothing else.
         """
         signer = self._verified(request, ca)
         key = _transaction_key(message, request, warrant=signer.hash)
         for _ in range(_ATTEMPTS):
             if issued := _issued(key):
                 return issued
-            device = self._renewing_device(signer)
-            certificate = self._issue(request, ca, subject=x509.load_der_x509_certificate(signer.der).subject)
-            grace = timedelta(days=self._settings.identity_grace_days)
-            replace_identity = Update(
-                "record",
-                Enrollment(device.enrollment_id, tables.RECORD),
-                [
-                    Enrollment.identity.set(_hash(certificate)),
-                    Enrollment.identity_not_after.set(int(certificate.not_valid_after_utc.timestamp())),
-                    Enrollment.previous_identity.set(signer.hash),
-                    Enrollment.previous_identity_until.set(int((signer.not_after + grace).timestamp())),
-                ],
-                (Enrollment.identity == device.identity)
-                & (Enrollment.generation == device.generation)
-                & (Enrollment.state == device.state),
-            )
+            device = self._device_of(signer.hash)
             try:
-                transact(
-                    [
-                        replace_identity,
-                        *self._new_certificate(certificate, key, link=device.link, renews=(device, signer)),
-                    ]
-                )
+                device, role = self._associations.role(signer, device, at=self._now())
+            except IdentityError as error:
+                raise _unfit(error.message, code=error.code) from error
+            if role is not Role.CURRENT:
+                raise _unfit("The certificate was replaced.", code="certificate_replaced")
+            certificate = self._issue(request, ca, subject=x509.load_der_x509_certificate(signer.der).subject)
+            try:
+                transact(self._renewed(device, certificate, key))
             except ConditionsFailedError:
                 continue
             logger.info("Identity renewed", certificate_hash=_hash(certificate), enrollment_id=device.enrollment_id)
             return certificate.public_bytes(Encoding.DER)
         raise UnavailableError("Other messages of the same enrollment kept coming first.")
+
+    def _renew_by_challenge(
+        self, request: CertificateRequest, ca: CaIdentity, key: str, challenge: Challenge, *, renews: str
+    ) -> bytes:
+        """Issue the certificate that is to follow the one that a challenge names.
+
+        Devices that are given their enrollment profile once more ask like this, as they did when they enrolled, and
+        then some go on without another Authenticate. The challenge was handed out to the enrollment itself.
+        """
+        for _ in range(_ATTEMPTS):
+            device = self._device_of(renews)
+            if device is None or device.identity != renews:
+                if issued := _issued(key):
+                    return issued
+                raise _unfit("The certificate was replaced.", code="certificate_replaced")
+            certificate = self._issue(request, ca)
+            try:
+                transact([*self._redemption(challenge), *self._renewed(device, certificate, key)])
+            except ConditionsFailedError as failed:
+                if issued := _issued(key):
+                    return issued
+                if "challenge" in failed.names:
+                    raise _refusal("The SCEP challenge was used before.", code="challenge_used") from failed
+                continue
+            logger.info("Identity renewed", certificate_hash=_hash(certificate), enrollment_id=device.enrollment_id)
+            return certificate.public_bytes(Encoding.DER)
+        raise UnavailableError("Other messages of the same enrollment kept coming first.")
+
+    def _renewed(self, device: Enrollment, certificate: x509.Certificate, key: str) -> list[Write]:
+        """Return what ties a renewed certificate to its enrollment. Raises when that has ended."""
+        if device.state not in LIVE_STATES or device.blocked:
+            raise _unfit("The enrollment has ended.", code="enrollment_ended")
+        renewed = [*(device.renewed_identities or ()), _hash(certificate)][-MAX_RENEWED:]
+        awaited = Update(
+            "record",
+            Enrollment(device.enrollment_id, tables.RECORD),
+            [Enrollment.renewed_identities.set(renewed)],
+            same_identity(device),
+        )
+        return [awaited, *self._new_certificate(certificate, key, link=device.link, renews=device)]
 
     def _verified(self, request: CertificateRequest, ca: CaIdentity) -> VerifiedCertificate:
         """Return the request's signer as a certificate of this CA."""
@@ -189,29 +218,12 @@ class CertificateAuthorityService:
         try:
             return verifier.verify(request.signer, at=self._now())
         except IdentityError as error:
-            raise ScepRefusedError(FailInfo.BAD_CERT_ID, error.message, code=error.code) from error
+            raise _unfit(error.message, code=error.code) from error
 
-    def _renewing_device(self, signer: VerifiedCertificate) -> Enrollment:
-        """Return the record of the enrollment that this certificate may renew the identity of."""
-        item = _association(signer.hash)
-        device = self._enrollments.get(item.associated_id) if item and item.associated_id else None
-        try:
-            role = role_of(signer, device, at=self._now())
-        except IdentityError as error:
-            raise ScepRefusedError(FailInfo.BAD_CERT_ID, error.message, code=error.code) from error
-        assert device is not None  # noqa: S101 - role_of refuses an unknown device
-        if device.state not in {"authenticated", "enrolled"} or device.blocked:
-            raise ScepRefusedError(FailInfo.BAD_CERT_ID, "The enrollment has ended.", code="enrollment_ended")
-        if role is Role.PREVIOUS:
-            current = _association(str(device.identity))
-            # One that a new enrollment replaced must not take the enrollment back.
-            if current is None or current.replaces != signer.hash:
-                raise ScepRefusedError(
-                    FailInfo.BAD_CERT_ID,
-                    "The certificate was replaced by a new enrollment.",
-                    code="certificate_replaced",
-                )
-        return device
+    def _device_of(self, certificate_hash: str) -> Enrollment | None:
+        """Return the record of the enrollment that a certificate is associated with."""
+        item = _association(certificate_hash)
+        return self._enrollments.get(item.associated_id) if item and item.associated_id else None
 
     def _issue(
         self, request: CertificateRequest, ca: CaIdentity, *, subject: x509.Name | None = None
@@ -250,10 +262,10 @@ class CertificateAuthorityService:
         *,
         link: str | None,
         challenge: Challenge | None = None,
-        renews: tuple[Enrollment, VerifiedCertificate] | None = None,
+        renews: Enrollment | None = None,
     ) -> list[Write]:
         now, not_after = self._now(), certificate.not_valid_after_utc
-        associated_id = renews[0].enrollment_id if renews else None
+        associated_id = renews.enrollment_id if renews else None
         if challenge and challenge.purpose is Purpose.OTA:
             # No enrollment has this id: nothing can enroll with the certificate.
             associated_id = tables.OTA_IDENTITY
@@ -268,11 +280,11 @@ class CertificateAuthorityService:
             tables.RECORD,
             associated_id=associated_id,
             associated_at=int(now.timestamp()) if associated_id else None,
-            replaces=renews[1].hash if renews else None,
+            replaces=renews.identity if renews else None,
             not_after=int(not_after.timestamp()),
             link=link,
             serial_hash=challenge.serial_hash if challenge else None,
-            ttl=int((not_after + _KEEP_CERTIFICATE).timestamp()),
+            ttl=certificate_ttl(not_after),
         )
         return [
             Put("issued", issued, IssuedCertificate.item.does_not_exist()),
@@ -307,6 +319,10 @@ class CertificateAuthorityService:
 
 def _refusal(reason: str, *, code: str) -> ScepRefusedError:
     return ScepRefusedError(FailInfo.BAD_REQUEST, reason, code=code)
+
+
+def _unfit(reason: str, *, code: str) -> ScepRefusedError:
+    return ScepRefusedError(FailInfo.BAD_CERT_ID, reason, code=code)
 
 
 def _hash(certificate: x509.Certificate) -> str:

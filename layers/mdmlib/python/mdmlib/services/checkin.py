@@ -18,6 +18,7 @@ from mdmlib.apple.checkin import (
 from mdmlib.apple.identity import VerifiedCertificate
 from mdmlib.errors import ConflictError
 from mdmlib.services.admission import Admission
+from mdmlib.services.associations import Associations
 from mdmlib.services.bootstrap_token import BootstrapTokens
 from mdmlib.services.checkin_events import CheckinEvents
 from mdmlib.services.checkin_message import CheckinAnswer, Received
@@ -66,15 +67,16 @@ class CheckinService:
         self._tokens = tokens
         self._return_to_service = return_to_service
         self._declarations = declarations
-        self._admission = admission = Admission(enrollments)
+        associations = Associations(enrollments=enrollments, settings=settings)
+        self._admission = admission = Admission(enrollments, associations)
         self._events = checkin_events = CheckinEvents(events)
         self._enrollment = DeviceEnrollment(
             enrollments=enrollments,
             admission=admission,
+            associations=associations,
             events=checkin_events,
             sweeps=sweeps,
             sealer=sealer,
-            settings=settings,
         )
         self._push_tokens = PushTokens(
             enrollments=enrollments, admission=admission, events=checkin_events, sweeps=sweeps, sealer=sealer

@@ -12,7 +12,8 @@ from mdmlib.apple.identity import VerifiedCertificate
 from mdmlib.errors import IdentityError
 from mdmlib.observability import logger
 from mdmlib.services.admission import check_auth_token, refuse_blocked
-from mdmlib.services.device_identity import Role, role_of
+from mdmlib.services.associations import Associations
+from mdmlib.services.device_identity import Role
 from mdmlib.services.events import EventPublisher
 from mdmlib.settings import Settings
 from mdmlib.store.command_queue import CommandQueueStore, FirstPage
@@ -42,6 +43,7 @@ class ConnectService:
         new_event_id: Callable[[], str],
     ) -> None:
         self._enrollments = enrollments
+        self._associations = Associations(enrollments=enrollments, settings=settings)
         self._queue = queue
         self._events = events
         self._settings = settings
@@ -65,8 +67,7 @@ class ConnectService:
         page = self._queue.first_page(report.enrollment_id.value)
         record = page.record
         device = self._enrollments.get(report.enrollment_id.parent) if report.enrollment_id.parent else record
-        role = role_of(certificate, device, at=now)
-        assert device is not None  # noqa: S101 - role_of refuses an unknown device
+        device, role = self._associations.role(certificate, device, at=now)
         refuse_blocked(device)
         if record is None:
             raise IdentityError("The user channel is not enrolled.", code="unknown_enrollment")

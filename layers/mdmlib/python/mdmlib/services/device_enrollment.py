@@ -1,19 +1,18 @@
 """Authenticate and CheckOut: an enrollment begins, and ends."""
 
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from mdmlib.apple.checkin import Authenticate
-from mdmlib.apple.identity import VerifiedCertificate
 from mdmlib.errors import IdentityError, UnavailableError
 from mdmlib.observability import logger
 from mdmlib.services.admission import Admission, device_channel_only, refuse_blocked
+from mdmlib.services.associations import Associations, association, end_of_renewal, of_another_enrollment
 from mdmlib.services.bootstrap_token import BOOTSTRAP_TOKEN
 from mdmlib.services.checkin_events import CheckinEvents
 from mdmlib.services.checkin_message import ATTEMPTS, Received
 from mdmlib.services.events import outbox_item
+from mdmlib.services.scep_challenges import serial_hash
 from mdmlib.services.sweep import SweepQueue
-from mdmlib.settings import Settings
 from mdmlib.store import tables
 from mdmlib.store.enrollments import LIVE_STATES, EnrollmentStore
 from mdmlib.store.sealing import Sealer
@@ -32,17 +31,17 @@ class DeviceEnrollment:
         *,
         enrollments: EnrollmentStore,
         admission: Admission,
+        associations: Associations,
         events: CheckinEvents,
         sweeps: SweepQueue,
         sealer: Sealer,
-        settings: Settings,
     ) -> None:
         self._enrollments = enrollments
         self._admission = admission
+        self._associations = associations
         self._events = events
         self._sweeps = sweeps
         self._sealer = sealer
-        self._settings = settings
 
     def begin(self, received: Received, message: Authenticate) -> None:
         """Begin an enrollment: everything that belonged to the one before it ends in the same write.
@@ -53,7 +52,8 @@ class DeviceEnrollment:
         """
         device_channel_only(received)
         for attempt in range(ATTEMPTS):
-            record = self._enrollments.get(received.id)
+            record, certificate = self._enrollments.get_with_certificate(received.id, received.certificate.hash)
+            _check_certificate(certificate, message)
             if record:
                 refuse_blocked(record, product=message.product_name, os_version=message.os_version)
             if record and record.authenticate_hash == received.hash and record.state == "authenticated":
@@ -64,12 +64,17 @@ class DeviceEnrollment:
                 return
             outbox = outbox_item(self._events.of(received, record))
             try:
-                transact([*self._new_enrollment(received, message, record), Put("outbox", outbox)])
+                transact(
+                    [
+                        *self._new_enrollment(
+                            received, message, record, link=certificate.link if certificate else None
+                        ),
+                        Put("outbox", outbox),
+                    ]
+                )
             except ConditionsFailedError as failed:
                 if "certificate" in failed.names:
-                    raise IdentityError(
-                        "The certificate belongs to another enrollment.", code="certificate_of_another_enrollment"
-                    ) from failed
+                    raise of_another_enrollment() from failed
                 continue
             self._events.publish_outbox(outbox)
             if record:
@@ -112,7 +117,9 @@ class DeviceEnrollment:
             return
         raise UnavailableError("Other messages of the same enrollment kept coming first.")
 
-    def _new_enrollment(self, received: Received, message: Authenticate, record: Enrollment | None) -> list[Write]:
+    def _new_enrollment(
+        self, received: Received, message: Authenticate, record: Enrollment | None, *, link: str | None
+    ) -> list[Write]:
         id_ = message.enrollment_id.value
         certificate = received.certificate
         actions: list[Action] = [
@@ -146,9 +153,10 @@ class DeviceEnrollment:
         # What a message does not carry stays as it is known: not every OS sends every key.
         actions += [attribute.set(value) for attribute, value in known if value]
         if record and record.identity and record.identity != certificate.hash:
-            grace = timedelta(hours=self._settings.previous_identity_hours)
-            actions.append(Enrollment.previous_identity.set(record.identity))
-            actions.append(Enrollment.previous_identity_until.set(int((received.at + grace).timestamp())))
+            actions += self._associations.replacing(record.identity, at=received.at)
+        actions.append(Enrollment.link.set(link) if link else Enrollment.link.remove())
+        # What a renewal issued before this does not take the new enrollment over.
+        actions += end_of_renewal()
         actions += [
             attribute.remove()
             for attribute in (
@@ -171,21 +179,19 @@ class DeviceEnrollment:
         )
         return [
             Update("record", Enrollment(id_, tables.RECORD), actions, unchanged),
-            self._associate(certificate, id_, received.seconds),
+            association(certificate, id_, at=received.at),
             Put("message", received.kept_message(self._sealer)),
             Delete("bootstrap token", EnrollmentSecret(id_, tables.SECRET + BOOTSTRAP_TOKEN)),
         ]
 
-    def _associate(self, certificate: VerifiedCertificate, enrollment_id: str, seconds: int) -> Update:
-        """Tie the certificate to the enrollment; the condition keeps it from ever serving two."""
-        return Update(
-            "certificate",
-            Certificate(tables.CERTIFICATE_PARTITION + certificate.hash, tables.RECORD),
-            [
-                Certificate.cls.set(Certificate),
-                Certificate.associated_id.set(enrollment_id),
-                Certificate.associated_at.set(seconds),
-                Certificate.not_after.set(int(certificate.not_after.timestamp())),
-            ],
-            Certificate.associated_id.does_not_exist() | (Certificate.associated_id == enrollment_id),
-        )
+
+def _check_certificate(certificate: Certificate | None, message: Authenticate) -> None:
+    """Refuse a certificate that belongs to another enrollment, or was issued for another serial number."""
+    if certificate is None:
+        return
+    if certificate.associated_id not in {None, message.enrollment_id.value}:
+        raise of_another_enrollment()
+    if certificate.serial_hash is None:
+        return
+    if message.serial_number is None or serial_hash(message.serial_number) != certificate.serial_hash:
+        raise IdentityError("The certificate was issued for another device.", code="certificate_of_another_device")

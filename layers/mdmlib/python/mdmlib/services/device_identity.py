@@ -63,6 +63,8 @@ class Role(Enum):
 
     CURRENT = auto()
     """Everything."""
+    RENEWED = auto()
+    """Everything, too: a renewal issued it, and this is its first use."""
     PREVIOUS = auto()
     """Replaced a short while ago: it may report results of commands, and nothing else."""
 
@@ -72,10 +74,12 @@ def role_of(certificate: VerifiedCertificate, device: Enrollment | None, *, at: 
 
     ``device`` is the record of the device channel, also for messages of a user channel.
     """
-    if device is None or device.identity is None:
+    if device is None:
         raise IdentityError("The enrollment is unknown.", code="unknown_enrollment")
     if certificate.hash == device.identity:
         return Role.CURRENT
+    if certificate.hash in (device.renewed_identities or ()):
+        return Role.RENEWED
     if certificate.hash == device.previous_identity and at.timestamp() < (device.previous_identity_until or 0):
         return Role.PREVIOUS
     raise IdentityError("The certificate is not associated with the enrollment.", code="certificate_not_associated")

@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 from pynamodb.exceptions import DoesNotExist, UpdateError
 
 from mdmlib.store import tables
-from mdmlib.store.tables import Enrollment, EnrollmentItem, EnrollmentSecret
+from mdmlib.store.tables import Certificate, Enrollment, EnrollmentItem, EnrollmentSecret
 
 USER_AUTHENTICATION: Final = "UserAuthentication"
 """Names the secret that says how far a user's login has come."""
@@ -54,6 +54,14 @@ class EnrollmentStore:
         record = next((item for item in items if isinstance(item, Enrollment)), None)
         value = next((item for item in items if isinstance(item, EnrollmentSecret)), None)
         return record, value
+
+    def get_with_certificate(self, enrollment_id: str, sha256: str) -> tuple[Enrollment | None, Certificate | None]:
+        """Return the record and what is known of a certificate (SHA-256, hex), in one call."""
+        keys = [(enrollment_id, tables.RECORD), (tables.CERTIFICATE_PARTITION + sha256, tables.RECORD)]
+        items: Sequence[EnrollmentItem] = list(EnrollmentItem.batch_get(keys, consistent_read=True))
+        record = next((item for item in items if isinstance(item, Enrollment)), None)
+        certificate = next((item for item in items if isinstance(item, Certificate)), None)
+        return record, certificate
 
     def get_login(self, user_id: str, device_id: str) -> LoginItems:
         """Return what is known of a user channel, its device and its user's login, in one call."""

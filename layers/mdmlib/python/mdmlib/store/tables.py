@@ -38,6 +38,7 @@ from pynamodb.attributes import (
     BooleanAttribute,
     DiscriminatorAttribute,
     JSONAttribute,
+    ListAttribute,
     NumberAttribute,
     UnicodeAttribute,
 )
@@ -206,6 +207,13 @@ class Enrollment(EnrollmentItem, discriminator="enrollment"):
     expiring_shard = UnicodeAttribute(null=True)
     previous_identity = UnicodeAttribute(null=True)
     previous_identity_until = NumberAttribute(null=True)
+    renewed_identities: ListAttribute[str] = ListAttribute(null=True)
+    """SHA-256 (hex) of certificates that renewals have issued and that the device has not used yet, in their order."""
+    renewal_stage = NumberAttribute(null=True)
+    """Days before the identity's end (0: its end itself) that were last told of by ``mdm.IdentityExpiring``."""
+    renewal_attempts = NumberAttribute(null=True)
+    """How often a renewal of this identity was queued."""
+    renewal_queued_at = NumberAttribute(null=True)
 
     generation = UnicodeAttribute()
     epoch = NumberAttribute(default=0)
@@ -247,6 +255,8 @@ class PendingCommand(EnrollmentItem, discriminator="pending"):
     """When it was first answered NotNow."""
     not_now_tally = NumberAttribute(null=True)
     dedup_key = UnicodeAttribute(null=True)
+    kind = UnicodeAttribute(null=True)
+    """``renewal_profile``: its payload is made when it is handed out."""
 
 
 class DedupKey(EnrollmentItem, discriminator="dedup"):
@@ -299,6 +309,8 @@ class Command(EnrollmentItem, discriminator="command"):
     payload_ref = UnicodeAttribute(null=True)
     created_at = NumberAttribute()
     expires_at = NumberAttribute()
+    dedup_key = UnicodeAttribute(null=True)
+    """As in its pending item, for a report that has to settle it without having read that."""
 
 
 class Certificate(EnrollmentItem, discriminator="certificate"):
