@@ -213,7 +213,7 @@ class TestWaiting:
         assert woken["apns_id"].startswith("0f5a3f0e-bbbb")
         assert apns.wait(TOKEN, seconds=0) is None
 
-    @pytest.mark.parametrize("expiration", ["0", str(int(time.time()) - 1)])
+    @pytest.mark.parametrize("expiration", ["0", str(int(time.time()) - 1)], ids=["now", "a second ago"])
     def test_a_push_that_has_expired_is_not_kept(
         self, client: httpx.Client, apns: ApnsControl, expiration: str
     ) -> None:
