@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mdmlib.errors import ForbiddenError
-from mdmlib.services.scep_challenges import ScepChallenges
+from mdmlib.services.scep_challenges import Purpose, ScepChallenges
 from mdmlib.store.sealing import MasterKeys, Sealer
 from tests.deployment import Clock
 
