@@ -1,4 +1,4 @@
-"""Enrollment: /mdm/enroll hands out profiles, /scep the identity that they ask for."""
+"""Enrollment: /mdm/enroll and /ota hand out profiles, /scep the identity that they ask for."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from aws_lambda_powertools.logging import correlation_paths
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from mdmlib import runtime
-from mdmlib.http import enroll_edge
+from mdmlib.http import enroll_edge, gateway
 from mdmlib.observability import logger
 
 app = APIGatewayHttpResolver()
@@ -27,6 +27,24 @@ def enroll_without_link() -> Response[bytes]:
     if machine_info is not None:
         return enroll_edge.profile(runtime.ade_enrollment().profile(machine_info))
     return enroll_edge.profile(runtime.enrollment_links().open_profile())
+
+
+@app.get("/ota/enroll/<token>")
+def begin_ota(token: str) -> Response[bytes]:
+    """Begin an over-the-air enrollment for whoever has a link."""
+    return enroll_edge.profile(runtime.ota_enrollment().profile_service(token))
+
+
+@app.get("/ota/enroll")
+def begin_open_ota() -> Response[bytes]:
+    """Begin an over-the-air enrollment for everybody, where the deployment says so."""
+    return enroll_edge.profile(runtime.ota_enrollment().profile_service(None))
+
+
+@app.post("/ota/phase23")
+def continue_ota() -> Response[bytes]:
+    """Answer the second and the third phase of over-the-air enrollment."""
+    return enroll_edge.profile(runtime.ota_enrollment().answer(gateway.body_of(app.current_event)))
 
 
 @app.route("/scep", method=["GET", "POST"])

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from mdmlib.services.events import EventPublisher
     from mdmlib.services.housekeeping import Housekeeping
     from mdmlib.services.managed_users import ManagedUsers
+    from mdmlib.services.ota_enrollment import OtaEnrollment
     from mdmlib.services.push import PushService
     from mdmlib.services.push_certificates import PushCertificates
     from mdmlib.services.push_queue import PushQueue
@@ -434,6 +435,26 @@ def enrollment_profiles() -> "EnrollmentProfiles":
         sealer=sealer(),
         settings=settings(),
         now=now,
+    )
+
+
+@cache
+def ota_enrollment() -> "OtaEnrollment":
+    """Return the service behind over-the-air enrollment."""
+    import uuid
+
+    from mdmlib.services.ota_enrollment import TICKETS_KEY, OtaEnrollment
+    from mdmlib.services.scep_challenges import ScepChallenges
+
+    return OtaEnrollment(
+        authority=certificate_authority(),
+        device_authorities=device_authorities(),
+        links=enrollment_links(),
+        profiles=enrollment_profiles(),
+        tickets=ScepChallenges(sealer=sealer(), now=now, key=TICKETS_KEY),
+        settings=settings(),
+        now=now,
+        new_uuid=lambda: str(uuid.uuid4()).upper(),
     )
 
 

@@ -96,7 +96,36 @@ class EnrollmentLinks:
         Raises :class:`~mdmlib.errors.NotFoundError` for an unknown link and :class:`~mdmlib.errors.ForbiddenError` for
         one that is over; which of the reasons it was is for the log, not for whoever asks.
         """
-        link = self._get(token)
+        link = self.usable(token)
+        return self._profiles.make(topic=link.topic, link=link)
+
+    def usable(self, token: str) -> EnrollmentLink:
+        """Return the link of a token. Raises as :meth:`profile` does."""
+        return self._usable(_id(token) if len(token) == _TOKEN_CHARACTERS else None)
+
+    def still_usable(self, link_id: str) -> EnrollmentLink:
+        """Return the link of a public id, for what began with its token. Raises as :meth:`profile` does."""
+        return self._usable(link_id)
+
+    def open_profile(self) -> bytes:
+        """Return a profile to whoever asks, where the deployment was set to let everybody enroll.
+
+        Raises :class:`~mdmlib.errors.ForbiddenError` elsewhere.
+        """
+        self.require_open()
+        return self._profiles.make(topic=self._profiles.topic())
+
+    def require_open(self) -> None:
+        """Raise :class:`~mdmlib.errors.ForbiddenError` where enrollment needs a link."""
+        if self._settings.enrollment_access != "open":
+            raise ForbiddenError(
+                "Enrollment needs a link here (the parameter EnrollmentAccess).", code="enrollment_not_open"
+            )
+
+    def _usable(self, link_id: str | None) -> EnrollmentLink:
+        link = _stored(link_id) if link_id else None
+        if link is None:
+            raise NotFoundError("There is no such enrollment link.", code="link_not_found")
         now = self._now().timestamp()
         if link.revoked:
             raise ForbiddenError(f"The enrollment link {link.name} was revoked.", code="link_revoked")
@@ -104,26 +133,25 @@ class EnrollmentLinks:
             raise ForbiddenError(f"The enrollment link {link.name} has expired.", code="link_expired")
         if link.max_uses is not None and link.uses >= link.max_uses:
             raise ForbiddenError(f"The enrollment link {link.name} is used up.", code="link_used_up")
-        return self._profiles.make(topic=link.topic, link=link)
+        return link
 
-    def open_profile(self) -> bytes:
-        """Return a profile to whoever asks, where the deployment was set to let everybody enroll.
 
-        Raises :class:`~mdmlib.errors.ForbiddenError` elsewhere.
-        """
-        if self._settings.enrollment_access != "open":
-            raise ForbiddenError(
-                "Enrollment needs a link here (the parameter EnrollmentAccess).", code="enrollment_not_open"
-            )
-        return self._profiles.make(topic=self._profiles.topic())
+def permits(link: EnrollmentLink, serial_number: str | None) -> bool:
+    """Say whether a device of this serial number may enroll by a link: any, unless the link lists some."""
+    return not link.serial_numbers or (serial_number or "").upper() in link.serial_numbers
 
-    def _get(self, token: str) -> EnrollmentLink:
-        try:
-            if len(token) == _TOKEN_CHARACTERS:
-                return EnrollmentLink.get(_COLLECTION, _id(token), consistent_read=True)
-        except DoesNotExist:
-            pass
-        raise NotFoundError("There is no such enrollment link.", code="link_not_found")
+
+def link_permits(link_id: str | None, serial_number: str | None) -> bool:
+    """Say the same of a link's public id; one that is gone lists nobody."""
+    link = _stored(link_id) if link_id else None
+    return link is not None and permits(link, serial_number)
+
+
+def _stored(link_id: str) -> EnrollmentLink | None:
+    try:
+        return EnrollmentLink.get(_COLLECTION, link_id, consistent_read=True)
+    except DoesNotExist:
+        return None
 
 
 def _id(token: str) -> str:

@@ -93,6 +93,11 @@ class EnrollmentProfiles:
         profile = self._profile(design, "", link, serial_number, Purpose.OTA)
         return _signed(design, profile.identity_to_plist())
 
+    def expiry(self, link: EnrollmentLink | None) -> datetime:
+        """Return until when what is handed out now is good: nothing that comes from a link outlives it."""
+        expires_at = self._now() + _CHALLENGE_VALIDITY
+        return min(expires_at, datetime.fromtimestamp(int(link.expires_at), UTC)) if link else expires_at
+
     def sign(self, profile: bytes) -> bytes:
         """Return another profile (its plist) as those of enrollment are: signed, if there is an identity for that."""
         return _signed(self._design(), profile)
@@ -190,15 +195,16 @@ class EnrollmentProfiles:
         serial_number: str | None,
         purpose: Purpose,
     ) -> EnrollmentProfile:
-        expires_at = self._now() + _CHALLENGE_VALIDITY
-        if link is not None:
-            # Nothing that comes from a link outlives it.
-            expires_at = min(expires_at, datetime.fromtimestamp(int(link.expires_at), UTC))
+        expires_at = self.expiry(link)
         return EnrollmentProfile(
             device_url=self._settings.device_url,
             topic=topic,
             challenge=self._challenges.new(
-                link.name if link else None, expires_at, serial_number=serial_number, purpose=purpose
+                link.name if link else None,
+                expires_at,
+                serial_number=serial_number,
+                listed=link is not None and bool(link.serial_numbers),
+                purpose=purpose,
             ),
             organization=self._settings.organization,
             options=design.options,
