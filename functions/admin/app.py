@@ -7,7 +7,7 @@ from aws_lambda_powertools.logging import correlation_paths
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from mdmlib import runtime
-from mdmlib.http import admin_edge, nanomdm, v2, v2_enrollment
+from mdmlib.http import admin_edge, nanomdm, v2, v2_checkin, v2_enrollment
 from mdmlib.observability import logger
 
 app = APIGatewayHttpResolver()
@@ -141,6 +141,74 @@ def list_enrollments() -> Response[str]:
 def get_enrollment(enrollment_id: str) -> Response[str]:
     """Tell of one enrollment."""
     return v2.get_enrollment(enrollment_id, admin_edge.decode(app.current_event), runtime.enrollment_service())
+
+
+@app.put("/v2/managed-users/<name>")
+def put_managed_user(name: str) -> Response[str]:
+    """Let somebody log in on Macs."""
+    return v2_checkin.put_managed_user(name, admin_edge.decode(app.current_event), runtime.managed_users())
+
+
+@app.get("/v2/managed-users")
+def list_managed_users() -> Response[str]:
+    """List who may log in on Macs."""
+    return v2_checkin.list_managed_users(admin_edge.decode(app.current_event), runtime.managed_users())
+
+
+@app.delete("/v2/managed-users/<name>")
+def delete_managed_user(name: str) -> Response[str]:
+    """Let somebody log in no more."""
+    return v2_checkin.delete_managed_user(name, runtime.managed_users())
+
+
+@app.put("/v2/token-sources/<service_type>")
+def put_token_source(service_type: str) -> Response[str]:
+    """Have a server make tokens."""
+    return v2_checkin.put_token_source(service_type, admin_edge.decode(app.current_event), runtime.token_sources())
+
+
+@app.get("/v2/token-sources")
+def list_token_sources() -> Response[str]:
+    """List the servers that make tokens."""
+    return v2_checkin.list_token_sources(admin_edge.decode(app.current_event), runtime.token_sources())
+
+
+@app.delete("/v2/token-sources/<service_type>")
+def delete_token_source(service_type: str) -> Response[str]:
+    """Ask a server for no more tokens."""
+    return v2_checkin.delete_token_source(service_type, runtime.token_sources())
+
+
+@app.put("/v2/return-to-service-profiles/<name>")
+def put_return_to_service_profile(name: str) -> Response[str]:
+    """Store a profile for devices that return to service."""
+    request = admin_edge.decode(app.current_event)
+    return v2_checkin.put_return_to_service_profile(name, request, runtime.return_to_service_profiles())
+
+
+@app.get("/v2/return-to-service-profiles")
+def list_return_to_service_profiles() -> Response[str]:
+    """List the profiles for devices that return to service."""
+    request = admin_edge.decode(app.current_event)
+    return v2_checkin.list_return_to_service_profiles(request, runtime.return_to_service_profiles())
+
+
+@app.delete("/v2/return-to-service-profiles/<name>")
+def delete_return_to_service_profile(name: str) -> Response[str]:
+    """Forget a profile for devices that return to service."""
+    return v2_checkin.delete_return_to_service_profile(name, runtime.return_to_service_profiles())
+
+
+@app.put("/v2/ddm-keys")
+def put_ddm_keys() -> Response[str]:
+    """Set the keys that are shared with another server for declarative management."""
+    return v2_checkin.put_ddm_keys(admin_edge.decode(app.current_event), runtime.ddm_keys())
+
+
+@app.get("/v2/ddm-keys")
+def get_ddm_keys() -> Response[str]:
+    """Say in which directions declarative management is signed."""
+    return v2_checkin.get_ddm_keys(admin_edge.decode(app.current_event), runtime.ddm_keys())
 
 
 @logger.inject_lambda_context(correlation_id_path=correlation_paths.API_GATEWAY_HTTP)

@@ -1,4 +1,4 @@
-"""Administrators: commands, their queues and results, and pushes."""
+"""Administrators: commands, their queues and results, pushes, and blocked devices."""
 
 from typing import Any, Final
 
@@ -7,7 +7,7 @@ from aws_lambda_powertools.logging import correlation_paths
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from mdmlib import runtime
-from mdmlib.http import admin_edge, micromdm, nanomdm, v2
+from mdmlib.http import admin_edge, micromdm, nanomdm, v2, v2_checkin
 from mdmlib.http.admin_edge import Dialect
 from mdmlib.observability import logger
 
@@ -53,6 +53,19 @@ def delete_command(enrollment_id: str, command_uuid: str) -> Response[str]:
 def get_results(enrollment_id: str) -> Response[str]:
     """List what an enrollment reported."""
     return v2.list_results(enrollment_id, admin_edge.decode(app.current_event), runtime.enrollment_service())
+
+
+@app.put("/v2/enrollments/<enrollment_id>/block")
+def put_block(enrollment_id: str) -> Response[str]:
+    """Block a device."""
+    request = admin_edge.decode(app.current_event)
+    return v2_checkin.block_device(enrollment_id, request, runtime.blocking(), runtime.enqueue_service())
+
+
+@app.delete("/v2/enrollments/<enrollment_id>/block")
+def delete_block(enrollment_id: str) -> Response[str]:
+    """Unblock a device."""
+    return v2_checkin.unblock_device(enrollment_id, runtime.blocking())
 
 
 @logger.inject_lambda_context(correlation_id_path=correlation_paths.API_GATEWAY_HTTP)

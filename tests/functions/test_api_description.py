@@ -78,7 +78,7 @@ def test_it_knows_the_types_of_enrollments() -> None:
 def test_what_it_does_not_describe_is_refused(
     environment: Settings, method: str, path: str, operation: dict[str, Any]
 ) -> None:
-    gateway = Gateway((commands if path.endswith(("/commands", "/results")) else admin).lambda_handler)
+    gateway = Gateway((commands if path.endswith(("/commands", "/results", "/block")) else admin).lambda_handler)
     concrete = re.sub(r"\{\w+\}", "x", path)
     if method == "POST":
         answer = gateway.request(method, concrete, json.dumps({"surprise": 1}))
