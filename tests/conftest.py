@@ -38,6 +38,8 @@ UNIT = Path(__file__).parent / "unit"
 END_TO_END = Path(__file__).parent / "e2e"
 
 
+# First: xdist reads the groups in its own hook.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let processes share the work by files, so that a file's fixtures are made once.
 
