@@ -186,7 +186,9 @@ def test_openssl_verifies_what_we_sign(tmp_path: Path, digest: str) -> None:
     (tmp_path / "ca.pem").write_bytes(certificate_of("rsa")[0].public_bytes(Encoding.PEM))
     trust = ("-CAfile", str(tmp_path / "ca.pem"), "-purpose", "any")
 
-    content = openssl("cms", "-verify", "-inform", "DER", "-binary", *trust, stdin=signed(digest=digest))
+    content = openssl(
+        "cms", "-verify", "-inform", "DER", "-binary", *trust, stdin=signed(digest=getattr(hashes, digest)())
+    )
 
     assert content == BODY
 
