@@ -1,6 +1,5 @@
 """The events of check-in messages."""
 
-
 from mdmlib.apple import event as documents
 from mdmlib.apple.checkin import Authenticate, DeclarativeManagement, NewerMessage, TokenUpdate
 from mdmlib.services.checkin_message import Received
