@@ -41,6 +41,16 @@ class SignedDevice:
         )
         self._certificate = issue(csr, ca=ca, now=datetime.now(UTC), days=365)
 
+    @property
+    def der(self) -> bytes:
+        """Its certificate."""
+        return self._certificate.public_bytes(Encoding.DER)
+
+    @property
+    def pem(self) -> str:
+        """Its certificate, as proxies and API Gateway tell of it."""
+        return self._certificate.public_bytes(Encoding.PEM).decode()
+
     def sign(self, body: bytes) -> str:
         """Return the ``Mdm-Signature`` of a body."""
         signature = (

@@ -23,7 +23,7 @@ device_edge.register_error_handlers(app)
 def put_checkin() -> Response[bytes] | Response[str]:
     """Receive a check-in message."""
     request = device_edge.decode(app.current_event)
-    certificate = runtime.device_identity().prove(request.mdm_signature, request.body)
+    certificate = runtime.device_identity().prove(request.evidence)
     message = decode_checkin(request.body)
     return device_edge.checkin_response(runtime.checkin_service().receive(certificate, message, request.url_params))
 
@@ -34,7 +34,7 @@ def put_mdm() -> Response[bytes] | Response[str]:
     request = device_edge.decode(app.current_event)
     if device_edge.is_checkin(request):
         return put_checkin()
-    certificate = runtime.device_identity().prove(request.mdm_signature, request.body)
+    certificate = runtime.device_identity().prove(request.evidence)
     report = CommandReport.decode(request.body)
     return device_edge.plist(runtime.connect_service().report(certificate, report, request.url_params))
 

@@ -19,7 +19,7 @@ device_edge.register_error_handlers(app)
 def put_connect() -> Response[bytes]:
     """Take a report, hand out the next command."""
     request = device_edge.decode(app.current_event)
-    certificate = runtime.device_identity().prove(request.mdm_signature, request.body)
+    certificate = runtime.device_identity().prove(request.evidence)
     report = CommandReport.decode(request.body)
     return device_edge.plist(runtime.connect_service().report(certificate, report, request.url_params))
 

@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
-from mdmlib.settings import Settings
+from mdmlib.settings import IDENTITY_METHODS, Settings
 from tests.template.document import REPOSITORY, Resource, Template, listed, named
 
 FUNCTIONS = sorted(folder.name for folder in (REPOSITORY / "functions").iterdir() if (folder / "app.py").exists())
 HTTP = {"checkin", "connect", "enroll", "commands", "admin"}
 APIS = {"DeviceApi": {"checkin", "connect", "enroll"}, "AdminApi": {"commands", "admin"}}
+MTLS_ROUTES = {"PUT /mdm": "checkin", "PUT /mdm/checkin": "checkin", "PUT /mdm/connect": "connect"}
 
 
 def logical_id(function: str) -> str:
@@ -126,8 +127,45 @@ def test_an_api_may_call_its_functions_and_nobody_else_may(template: Template, a
         each for each in template.of("Lambda::Permission").values() if named(each["FunctionName"]) == logical_id(name)
     ]
 
-    assert [each["Principal"] for each in permissions] == ["apigateway.amazonaws.com"]
-    assert permissions[0]["SourceArn"]["Fn::Sub"].endswith(f":${{{api}}}/*")
+    assert {each["Principal"] for each in permissions} == {"apigateway.amazonaws.com"}
+    sources = sorted(each["SourceArn"]["Fn::Sub"].rpartition(":")[2] for each in permissions)
+    mtls = ["${MtlsApi}/*"] if name in MTLS_ROUTES.values() else []
+    assert sources == [f"${{{api}}}/*", *mtls]
+
+
+def test_mutual_tls_is_for_what_enrolled_devices_send_and_nothing_else(template: Template) -> None:
+    found = routes(template, "MtlsApi")
+
+    assert {key: target(template, route) for key, route in found.items()} == MTLS_ROUTES
+    assert template.resources["MtlsApi"]["Properties"]["DisableExecuteApiEndpoint"] is True
+
+
+def test_mutual_tls_is_there_only_with_its_domain(template: Template) -> None:
+    domain = template.resources["MtlsDomain"]
+    belonging = {
+        name
+        for name, each in template.resources.items()
+        if name == "MtlsApi" or "MtlsApi" in str(each.get("Properties", {}).get("ApiId")) or name == "MtlsDomain"
+    }
+
+    assert {template.resources[name].get("Condition") for name in belonging} == {"HasMtls"}
+    assert domain["Properties"]["MutualTlsAuthentication"]["TruststoreUri"] == {"Ref": "MtlsTruststoreUri"}
+    assert domain["Properties"]["DomainName"] == {"Ref": "MtlsDomainName"}
+
+
+@pytest.mark.parametrize(
+    ("method", "rule", "parameter"),
+    [("mtls", "MutualTlsHasDomain", "MtlsDomainName"), ("header", "ProxyHasSecret", "ProxySecretHash")],
+)
+def test_no_way_to_prove_an_identity_is_set_without_what_it_needs(
+    template: Template, method: str, rule: str, parameter: str
+) -> None:
+    values = template.parameters["Identity"]["AllowedValues"]
+    condition = template.document["Rules"][rule]["RuleCondition"]["Fn::Contains"]
+
+    assert sorted(condition[0]) == sorted(value for value in values if method in value)
+    assert parameter in str(template.document["Rules"][rule]["Assertions"])
+    assert all(set(value.split(",")) <= IDENTITY_METHODS for value in values)
 
 
 def test_every_admin_route_asks_for_iam(template: Template) -> None:

@@ -5,7 +5,18 @@ from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
-from mdmlib.apple.enrollment_profile import EnrollmentProfile
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from mdmlib.apple.enrollment_profile import (
+    EnrollmentMode,
+    EnrollmentProfile,
+    ManagedAccount,
+    ProfileOptions,
+    check_access_rights,
+)
+from mdmlib.errors import BadRequestError
+from tests.genuine_devices import Authority
 
 TOPIC = "com.apple.mgmt.External.3a7c95f2-c214-4b53-a585-a553c2623e04"
 
@@ -82,17 +93,119 @@ def test_the_device_manages_itself_with_that_identity() -> None:
 def test_every_payload_has_a_uuid_of_its_own() -> None:
     top, scep, mdm = payloads(profile(new_uuid=counter()))
 
-    assert {payload["PayloadUUID"] for payload in (top, scep, mdm)} == {"UUID-1", "UUID-2", "UUID-3"}
+    assert {payload["PayloadUUID"] for payload in (top, scep)} == {"UUID-1", "UUID-2"}
+    assert UUID(mdm["PayloadUUID"])
 
 
-def test_every_profile_has_fresh_uuids() -> None:
-    same = profile()
+def test_every_profile_has_fresh_uuids_but_updates_the_same_enrollment() -> None:
+    (top, scep, mdm), (other_top, other_scep, other_mdm) = (payloads(profile()) for _ in range(2))
 
-    uuids = [payload["PayloadUUID"] for _ in range(2) for payload in payloads(same)]
-
-    assert len(set(uuids)) == 6
+    uuids = [payload["PayloadUUID"] for payload in (top, scep, other_top, other_scep)]
+    assert len(set(uuids)) == 4
     assert all(str(UUID(uuid)).upper() == uuid for uuid in uuids)
+    assert mdm["PayloadUUID"] == other_mdm["PayloadUUID"]
 
 
 def test_the_text_of_a_profile_shows_no_challenge() -> None:
     assert "s3cret" not in repr(profile())
+
+
+# What an administrator decides
+
+
+def test_an_administrator_decides_on_names_rights_capabilities_and_key_size() -> None:
+    options = ProfileOptions(
+        identifier="org.example.mdm",
+        organization="School",
+        display_name="School iPad",
+        description="For lessons.",
+        access_rights=3,
+        server_capabilities=("com.apple.mdm.bootstraptoken",),
+        key_size=4096,
+    )
+
+    top, scep, mdm = payloads(profile(options=options))
+
+    assert (top["PayloadDisplayName"], top["PayloadDescription"]) == ("School iPad", "For lessons.")
+    assert {payload["PayloadOrganization"] for payload in (top, scep, mdm)} == {"School"}
+    assert [payload["PayloadIdentifier"] for payload in (top, scep, mdm)] == [
+        "org.example.mdm",
+        "org.example.mdm.scep",
+        "org.example.mdm.mdm",
+    ]
+    assert scep["PayloadContent"]["Keysize"] == 4096
+    assert scep["PayloadContent"]["Subject"][0] == [["O", "School"]]
+    assert (mdm["AccessRights"], mdm["ServerCapabilities"]) == (3, ["com.apple.mdm.bootstraptoken"])
+
+
+def test_certificates_to_trust_keep_their_identifiers() -> None:
+    authority = Authority.named("Private Root")
+    below = Authority.named("Private Intermediate", above=authority)
+    trusted = tuple(each.certificate.public_bytes(Encoding.DER) for each in (authority, below))
+
+    first, second = (
+        plistlib.loads(profile(options=ProfileOptions(trust_certificates=trusted)).to_plist()) for _ in range(2)
+    )
+
+    found = first["PayloadContent"][2:]
+    assert [payload["PayloadType"] for payload in found] == ["com.apple.security.root", "com.apple.security.pkcs1"]
+    assert tuple(payload["PayloadContent"] for payload in found) == trusted
+    assert [payload["PayloadIdentifier"] for payload in found] == [
+        payload["PayloadIdentifier"] for payload in second["PayloadContent"][2:]
+    ]
+    assert len({payload["PayloadUUID"] for payload in first["PayloadContent"]}) == 4
+
+
+@pytest.mark.parametrize("rights", [0, -1, 8192, 2, 128, 2 | 64, 1 | 128])
+def test_rights_that_a_device_refuses_are_refused_here(rights: int) -> None:
+    with pytest.raises(BadRequestError) as refused:
+        check_access_rights(rights, name="access_rights")
+    assert refused.value.field == "access_rights"
+
+
+@pytest.mark.parametrize("rights", [1, 3, 8191, 64 | 128])
+def test_rights_that_a_device_takes_are_taken(rights: int) -> None:
+    check_access_rights(rights, name="access_rights")
+
+
+# Accounts
+
+
+def test_a_user_enrollment_has_its_account_and_claims_no_rights() -> None:
+    account = ManagedAccount("ada@example.org", EnrollmentMode.USER)
+
+    _, _, mdm = payloads(profile(account=account))
+
+    assert (mdm["EnrollmentMode"], mdm["AssignedManagedAppleID"]) == ("BYOD", "ada@example.org")
+    assert "AccessRights" not in mdm
+    assert "ada" not in repr(profile(account=account))
+
+
+def test_an_account_driven_device_enrollment_has_both() -> None:
+    _, _, mdm = payloads(profile(account=ManagedAccount("ada@example.org", EnrollmentMode.DEVICE)))
+
+    assert (mdm["EnrollmentMode"], mdm["AssignedManagedAppleID"]) == ("ADDE", "ada@example.org")
+    assert mdm["AccessRights"] == 8191
+
+
+def test_other_enrollments_have_no_account() -> None:
+    _, _, mdm = payloads(profile())
+
+    assert not {"EnrollmentMode", "AssignedManagedAppleID"} & set(mdm)
+
+
+def test_a_profile_that_renews_updates_the_mdm_payload_and_replaces_the_identity() -> None:
+    _, first_scep, first_mdm = payloads(profile())
+    _, second_scep, second_mdm = payloads(profile(challenge="another", organization="Renamed"))
+
+    for key in ("PayloadIdentifier", "PayloadUUID", "ServerURL", "CheckInURL", "Topic", "AccessRights"):
+        assert first_mdm[key] == second_mdm[key]
+    assert first_scep["PayloadUUID"] != second_scep["PayloadUUID"] == second_mdm["IdentityCertificateUUID"]
+
+
+def test_a_device_may_report_to_another_address_than_it_enrolled_at() -> None:
+    _, scep, mdm = payloads(profile(mdm_url="https://mtls.example.org"))
+
+    assert scep["PayloadContent"]["URL"] == "https://mdm.example.org/scep"
+    assert mdm["CheckInURL"] == "https://mtls.example.org/mdm/checkin"
+    assert mdm["ServerURL"] == "https://mtls.example.org/mdm/connect"

@@ -203,7 +203,7 @@ def device_identity() -> "DeviceIdentity":
     from mdmlib.services.device_identity import DeviceIdentity
 
     bind_tables()
-    return DeviceIdentity(grace=timedelta(days=settings().identity_grace_days), now=now)
+    return DeviceIdentity(settings=settings(), now=now)
 
 
 @cache

@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Final, Self
+
+IDENTITY_METHODS: Final = frozenset({"signature", "header", "mtls"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +37,15 @@ class Settings:
     """Shown to users as the sender of profiles."""
     enrollment_access: str = "link"
     """``link``: only with an enrollment link; ``open``: whoever reaches ``/mdm/enroll`` (MicroMDM's behaviour)."""
+    identity: str = "signature"
+    """What proves who a device is: one or several of ``signature`` (of each message), ``header`` (a proxy's) and
+    ``mtls``, separated by commas."""
+    certificate_header: str = "Client-Cert"
+    """The header in which a proxy tells of the client's certificate."""
+    proxy_secret_hash: str = ""
+    """SHA-256 (hex) of the secret by which that proxy is known; empty: there is none."""
+    mtls_domain_name: str = ""
+    """The domain of the API that speaks mutual TLS; empty: there is none."""
     identity_days: int = 365
     """Validity of the certificates that the SCEP CA issues."""
     identity_grace_days: int = 30
@@ -67,6 +78,19 @@ class Settings:
     webhook_url: str = ""
     """The first webhook subscription, made by the template; empty: none."""
 
+    @property
+    def identity_methods(self) -> frozenset[str]:
+        """What proves who a device is. Raises ``ValueError`` for an unknown word: it might be the one that counts."""
+        methods = frozenset(self.identity.split(","))
+        if not methods <= IDENTITY_METHODS:
+            raise ValueError(f"IDENTITY is a list of {', '.join(sorted(IDENTITY_METHODS))}.")
+        return methods
+
+    @property
+    def mdm_url(self) -> str:
+        """Where enrolled devices report, as enrollment profiles say it."""
+        return f"https://{self.mtls_domain_name}" if self.mtls_domain_name else self.device_url
+
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Self:
         """Read the settings from upper-case variables of the fields' names.
@@ -92,6 +116,10 @@ class Settings:
             apns_trust_anchor=environment.get("APNS_TRUST_ANCHOR", ""),
             organization=environment.get("ORGANIZATION", cls.organization),
             enrollment_access=environment.get("ENROLLMENT_ACCESS", cls.enrollment_access),
+            identity=environment.get("IDENTITY", cls.identity),
+            certificate_header=environment.get("CERTIFICATE_HEADER", cls.certificate_header),
+            proxy_secret_hash=environment.get("PROXY_SECRET_HASH", ""),
+            mtls_domain_name=environment.get("MTLS_DOMAIN_NAME", ""),
             identity_days=int(environment.get("IDENTITY_DAYS", cls.identity_days)),
             identity_grace_days=int(environment.get("IDENTITY_GRACE_DAYS", cls.identity_grace_days)),
             previous_identity_hours=int(environment.get("PREVIOUS_IDENTITY_HOURS", cls.previous_identity_hours)),

@@ -64,7 +64,10 @@ RSA_SIGNATURES: Final = frozenset(algorithm for algorithm, (kind, _) in _SIGNATU
 
 @dataclass(frozen=True, slots=True)
 class SignerCertificate:
-    """A certificate whose private key signed the message. Nothing says yet that we trust who issued it."""
+    """A certificate whose private key signed the message, or the handshake of the connection that it came by.
+
+    Nothing says yet that we trust who issued it.
+    """
 
     der: bytes = field(repr=False)
 

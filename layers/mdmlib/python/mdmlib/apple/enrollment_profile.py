@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
-from uuid import uuid4
+from uuid import NAMESPACE_URL, uuid4, uuid5
 
 from cryptography import x509
 
@@ -96,7 +96,8 @@ class EnrollmentProfile:
 
     ``device_url`` is where devices reach this deployment, without a trailing slash; ``topic`` is that of the push
     certificate; ``challenge`` is good for one identity. ``new_uuid`` is asked for the payload UUIDs: each profile that
-    is handed out has its own.
+    is handed out has its own, but for the MDM payload. A profile that renews the identity takes the place of the one
+    before, and then the payload of this UUID is updated, not removed, which would end the enrollment.
     """
 
     device_url: str
@@ -106,6 +107,8 @@ class EnrollmentProfile:
     options: ProfileOptions = field(default_factory=ProfileOptions)
     account: ManagedAccount | None = field(repr=False, default=None)
     """Whom an account-driven enrollment is for; None for all others."""
+    mdm_url: str | None = None
+    """Where the enrolled device reports, if that is not ``device_url``: it may have another way to prove who it is."""
     new_uuid: Callable[[], str] = field(repr=False, default=_random_uuid)
 
     def to_plist(self) -> bytes:
@@ -142,6 +145,7 @@ class EnrollmentProfile:
 
     def mdm(self, identity_uuid: str) -> dict[str, Any]:
         """Return the payload that enrolls the device with the identity of that payload UUID."""
+        url, identifier = self.mdm_url or self.device_url, f"{self.options.identifier}.mdm"
         return {
             # A device cancels a User Enrollment whose profile claims rights: they are fixed.
             **({} if self._is_user_enrollment else {"AccessRights": self.options.access_rights}),
@@ -150,18 +154,18 @@ class EnrollmentProfile:
                 if self.account
                 else {}
             ),
-            "CheckInURL": f"{self.device_url}/mdm/checkin",
+            "CheckInURL": f"{url}/mdm/checkin",
             "CheckOutWhenRemoved": True,
             "IdentityCertificateUUID": identity_uuid,
             "PayloadDescription": "Enrolls this device with the management server.",
             "PayloadDisplayName": "Device Management",
-            "PayloadIdentifier": f"{self.options.identifier}.mdm",
+            "PayloadIdentifier": identifier,
             "PayloadOrganization": self._organization,
             "PayloadType": MDM,
-            "PayloadUUID": self.new_uuid(),
+            "PayloadUUID": str(uuid5(NAMESPACE_URL, identifier)).upper(),
             "PayloadVersion": 1,
             "ServerCapabilities": list(self.options.server_capabilities),
-            "ServerURL": f"{self.device_url}/mdm/connect",
+            "ServerURL": f"{url}/mdm/connect",
             # Without it there is no Mdm-Signature header, and nobody is known.
             "SignMessage": True,
             "Topic": self.topic,

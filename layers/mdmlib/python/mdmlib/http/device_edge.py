@@ -28,6 +28,7 @@ from mdmlib.errors import (
 )
 from mdmlib.http.gateway import body_of, headers_of
 from mdmlib.observability import log_unforeseen, logger
+from mdmlib.services.device_identity import Evidence
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.event_handler import APIGatewayHttpResolver
@@ -49,11 +50,11 @@ _STATUS: Final[tuple[tuple[type[PicoMDMError], HTTPStatus], ...]] = (
 
 @dataclass(frozen=True, kw_only=True)
 class DeviceRequest:
-    """A request as a device sent it. ``body`` is exact to the byte: signatures are over it."""
+    """A request as a device sent it."""
 
     body: bytes
-    mdm_signature: str | None
-    """The ``Mdm-Signature`` header, still base64."""
+    evidence: Evidence
+    """What may prove who sent it."""
     url_params: Mapping[str, str]
     """The query of the profile's URL, passed on to webhooks."""
     headers: Mapping[str, str]
@@ -62,10 +63,12 @@ class DeviceRequest:
 
 def decode(event: "APIGatewayProxyEventV2") -> DeviceRequest:
     """Read API Gateway's event. Raises BodyTooLargeError and, for base64 that is none, MalformedBodyError."""
-    headers = headers_of(event)
+    headers, body = headers_of(event), body_of(event)
+    authentication = event.raw_event.get("requestContext", {}).get("authentication") or {}
+    certificate = (authentication.get("clientCert") or {}).get("clientCertPem")
     return DeviceRequest(
-        body=body_of(event),
-        mdm_signature=headers.get("mdm-signature"),
+        body=body,
+        evidence=Evidence(body=body, headers=headers, tls_certificate=certificate),
         url_params=event.raw_event.get("queryStringParameters") or {},
         headers=headers,
     )

@@ -1,60 +1,108 @@
 """Who a device is: the certificate that it signed with, and the enrollment that this certificate belongs to.
 
-Two steps, never one: :class:`DeviceIdentity` proves that a request was signed by a certificate of a CA that we trust;
-:func:`role_of` says what that certificate may do for an enrollment.
+Two steps, never one: :class:`DeviceIdentity` proves that whoever sent a request holds a certificate of a CA that we
+trust; :func:`role_of` says what that certificate may do for an enrollment.
 """
 
-from collections.abc import Callable
+import hashlib
+import hmac
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum, auto
 from typing import Final
 
 from cryptography import x509
 
-from mdmlib.apple.cms import decode_mdm_signature, verify_detached
+from mdmlib.apple.cms import SignerCertificate, decode_mdm_signature, verify_detached
 from mdmlib.apple.identity import IdentityVerifier, VerifiedCertificate
 from mdmlib.errors import IdentityError
+from mdmlib.services.certificate_header import decode_certificate_header, decode_pem
+from mdmlib.settings import Settings
 from mdmlib.store.tables import CertificateAuthority, Enrollment
+
+PROXY_SECRET_HEADER: Final = "x-picomdm-proxy-secret"  # noqa: S105 - the name of a header
+_SIGNATURE_HEADER: Final = "mdm-signature"
 
 _KEEP: Final = timedelta(minutes=5)
 _LOOK_AGAIN_AFTER: Final = timedelta(seconds=30)
 
 
-class DeviceIdentity:
-    """Proves the identity of requests against the CAs in the resource table, which are kept for five minutes."""
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """What a request brings that may prove who sent it."""
 
-    def __init__(self, *, grace: timedelta, now: Callable[[], datetime]) -> None:
-        self._grace = grace
+    body: bytes = field(repr=False)
+    """Exact to the byte: a signature is over it."""
+    headers: Mapping[str, str] = field(repr=False)
+    """Names in lower case. Everything in them may be made up."""
+    tls_certificate: str | None = field(repr=False, default=None)
+    """PEM of the certificate of a client that API Gateway itself has spoken mutual TLS with."""
+
+
+class DeviceIdentity:
+    """Proves the identity of requests against the CAs in the resource table, which are kept for five minutes.
+
+    What proves it is for the deployment to say (``IDENTITY``), and nothing else counts. Of several, the first that a
+    request brings decides, even if it brings another one that would do: mutual TLS, a proxy's certificate header, the
+    signature of the message.
+    """
+
+    def __init__(self, *, settings: Settings, now: Callable[[], datetime]) -> None:
+        self._settings = settings
+        holders = {"mtls": self._of_tls, "header": self._of_proxy, "signature": self._of_signature}
+        self._holders = [holder for method, holder in holders.items() if method in settings.identity_methods]
         self._now = now
         self._verifier: IdentityVerifier | None = None
         self._read_at = now()
 
-    def prove(self, mdm_signature: str | None, body: bytes) -> VerifiedCertificate:
-        """Return the certificate that ``body`` was signed with.
+    def prove(self, evidence: Evidence) -> VerifiedCertificate:
+        """Return the certificate of who sent a request.
 
         Costs no call while the CAs are known, so a forged request costs none either. Raises
         :class:`~mdmlib.errors.IdentityError`.
         """
-        if not mdm_signature:
-            raise IdentityError("The request has no Mdm-Signature header.", code="signature_missing")
-        signer = verify_detached(decode_mdm_signature(mdm_signature), body)
+        certificate = self._holder(evidence)
         now = self._now()
         if self._verifier is None or now - self._read_at > _KEEP:
             self._verifier = self._read_authorities()
         try:
-            return self._verifier.verify(signer, at=now)
+            return self._verifier.verify(certificate, at=now)
         except IdentityError:
             # It may be of a CA that was made or uploaded since; not everybody who asks may cost a read.
             if now - self._read_at <= _LOOK_AGAIN_AFTER:
                 raise
             self._verifier = self._read_authorities()
-            return self._verifier.verify(signer, at=now)
+            return self._verifier.verify(certificate, at=now)
+
+    def _holder(self, evidence: Evidence) -> SignerCertificate:
+        for holder in self._holders:
+            if (certificate := holder(evidence)) is not None:
+                return certificate
+        raise IdentityError("The request brings nothing that proves who sent it here.", code="identity_missing")
+
+    def _of_tls(self, evidence: Evidence) -> SignerCertificate | None:
+        pem = evidence.tls_certificate
+        return SignerCertificate(decode_pem(pem)) if pem else None
+
+    def _of_proxy(self, evidence: Evidence) -> SignerCertificate | None:
+        value = evidence.headers.get(self._settings.certificate_header.lower())
+        if value is None:
+            return None
+        secret = evidence.headers.get(PROXY_SECRET_HEADER, "").encode()
+        if not hmac.compare_digest(hashlib.sha256(secret).hexdigest(), self._settings.proxy_secret_hash):
+            raise IdentityError("A certificate header without the proxy's secret.", code="proxy_secret_wrong")
+        return SignerCertificate(decode_certificate_header(value))
+
+    def _of_signature(self, evidence: Evidence) -> SignerCertificate | None:
+        signature = evidence.headers.get(_SIGNATURE_HEADER)
+        return verify_detached(decode_mdm_signature(signature), evidence.body) if signature else None
 
     def _read_authorities(self) -> IdentityVerifier:
         self._read_at = self._now()
         return IdentityVerifier(
             [x509.load_der_x509_certificate(authority.certificate) for authority in CertificateAuthority.query("ca")],
-            grace=self._grace,
+            grace=timedelta(days=self._settings.identity_grace_days),
         )
 
 

@@ -15,7 +15,7 @@ from pynamodb.exceptions import DoesNotExist
 from mdmlib.apple.enrollment_profile import EnrollmentProfile, ManagedAccount, ProfileOptions
 from mdmlib.apple.profile_signing import SigningIdentity
 from mdmlib.apple.profile_template import ProfileTemplate
-from mdmlib.errors import BadRequestError, ConflictError, NotFoundError
+from mdmlib.errors import BadRequestError, ConflictError
 from mdmlib.services.scep_challenges import Purpose
 from mdmlib.store.tables import EnrollmentLink
 from mdmlib.store.tables import EnrollmentProfileDesign as DesignItem
@@ -165,13 +165,6 @@ class EnrollmentProfiles:
         """Make profiles from the options again."""
         self._change(DesignItem.template.remove(), DesignItem.template_uploaded_at.remove())
 
-    def template(self) -> bytes:
-        """Return the template as it was uploaded. Raises :class:`~mdmlib.errors.NotFoundError`."""
-        item = _stored()
-        if item is None or item.template is None:
-            raise NotFoundError("There is no template.", code="template_not_found")
-        return self._sealer.open(item.template, place=_TEMPLATE_PLACE)
-
     def upload_signing_identity(self, pem: bytes) -> ProfileDesign:
         """Sign all profiles from now on (:class:`~mdmlib.apple.profile_signing.SigningIdentity`).
 
@@ -208,6 +201,7 @@ class EnrollmentProfiles:
             ),
             organization=self._settings.organization,
             options=design.options,
+            mdm_url=self._settings.mdm_url,
         )
 
     def _design(self) -> ProfileDesign:
