@@ -30,10 +30,19 @@ from local.device.cms import Identity, SignatureForm
 from local.device.command import Answer, Command
 from local.device.device import SimulatedDevice
 from local.device.enrollment import MessageForm
-from local.device.errors import DeviceError, NoAnswer, ProtocolViolation, ScepRefused, ServerRefused, Unenrolled
-from local.device.habits import Habits
+from local.device.errors import (
+    DeviceError,
+    NoAnswer,
+    PasswordRejected,
+    ProtocolViolation,
+    ScepRefused,
+    ServerRefused,
+    Unenrolled,
+    UpdateRequired,
+)
+from local.device.habits import Habits, Renewal
 from local.device.hardware import Hardware, Platform
-from local.device.profile import EnrollmentProfile
+from local.device.profile import EnrollmentMode, EnrollmentProfile
 from local.device.push import NoPushes, PushService, SimulatedApns
 from local.device.scep import ScepDialect
 from local.device.wire import Exchange, Observer
@@ -43,6 +52,7 @@ __all__ = [
     "Channel",
     "Command",
     "DeviceError",
+    "EnrollmentMode",
     "EnrollmentProfile",
     "Exchange",
     "Habits",
@@ -53,9 +63,11 @@ __all__ = [
     "NoAnswer",
     "NoPushes",
     "Observer",
+    "PasswordRejected",
     "Platform",
     "ProtocolViolation",
     "PushService",
+    "Renewal",
     "ScepDialect",
     "ScepRefused",
     "ServerRefused",
@@ -63,4 +75,5 @@ __all__ = [
     "SimulatedApns",
     "SimulatedDevice",
     "Unenrolled",
+    "UpdateRequired",
 ]

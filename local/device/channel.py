@@ -3,12 +3,17 @@
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from local.device.cms import Identity
 from local.device.command import ACKNOWLEDGED, IDLE, NOT_NOW, Answer, Command
-from local.device.enrollment import Enrollment
+from local.device.commands import CommandExecutor, Owner
+from local.device.declarations import DeclarativeClient
+from local.device.enrollment import Enrollment, Reply
 from local.device.errors import ProtocolViolation
+from local.device.request_types import ChannelKind
+from local.device.state import DeviceState
 
 LONGEST_CONNECTION: Final = 1000
 """More commands in one connection than anybody ever queued: the server must be going in circles."""
@@ -24,7 +29,7 @@ class Handled:
 
 
 class Channel:
-    """One channel of an enrollment.
+    """One channel of an enrollment, with what commands and declarations did on it.
 
     ``ids`` are the keys that say who reports (``UDID``, for a user also ``UserID`` and names). ``note`` is given the
     violations that a device lives on with. Not for use by several threads at once, except for :meth:`connect`.
@@ -35,19 +40,34 @@ class Channel:
         enrollment: Enrollment,
         ids: Mapping[str, Any],
         *,
+        kind: ChannelKind,
+        owner: Owner,
+        state: DeviceState,
         push_token: bytes,
         push_magic: str,
-        execute: Callable[[Command], Answer],
         note: Callable[[ProtocolViolation], None],
+        awaiting_configuration: bool = False,
         settled: frozenset[str] = frozenset(),
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
+        self.kind = kind
         self.ids = dict(ids)
         self.push_token = push_token
         self.push_magic = push_magic
+        self.auth_token: str | None = None
+        """What a network user got for logging in, and shows with every message."""
         self.handled: list[Handled] = []
         """Every report whose answer arrived, oldest first."""
+        self.declarations = DeclarativeClient(self.check_in, owner.hardware, identifies="UDID" in ids)
+        self.commands = CommandExecutor(
+            owner,
+            state,
+            channel=kind,
+            synchronize=self.declarations.synchronize,
+            awaiting_configuration=awaiting_configuration,
+            now=now,
+        )
         self._enrollment = enrollment
-        self._execute = execute
         self._note = note
         self._settled = set(settled)
         """Commands whose final report was answered: none may come again."""
@@ -58,6 +78,11 @@ class Channel:
     def settled(self) -> frozenset[str]:
         """The UUIDs of commands whose final report was answered: none may come again."""
         return frozenset(self._settled)
+
+    def check_in(self, message_type: str, **fields: Any) -> Reply:  # noqa: ANN401  # any property list
+        """Send a check-in message of this channel, patiently; return what it was answered."""
+        message = {"MessageType": message_type, **self.ids, **self._token(), **fields}
+        return self._enrollment.check_in(message, patient=True)
 
     def connect(self) -> list[Handled]:
         """Report Idle, carry out what comes, and go on until nothing does; return what was done.
@@ -74,7 +99,7 @@ class Channel:
                     break
                 # A command may change the identity; its report still comes from the one that received it.
                 identity = self._enrollment.identity
-                answer = self._execute(command)
+                answer = self.commands.execute(command)
                 following = self.report(command, answer, identity=identity)
                 if answer.status == NOT_NOW:
                     deferred.add(command.uuid)
@@ -121,7 +146,10 @@ class Channel:
     def _send(
         self, message: Mapping[str, Any], *, what: str, identity: Identity, settles: str | None = None
     ) -> Command | None:
-        body = self._enrollment.connect({**self.ids, **message}, what=what, identity=identity)
+        report = {**self.ids, **self._token(), **message}
+        if self.kind is ChannelKind.MAC_USER:
+            report["NotOnConsole"] = False
+        body = self._enrollment.connect(report, what=what, identity=identity)
         # Only now: a device that lost the answer cannot know whether its report arrived.
         if settles:
             self._settled.add(settles)
@@ -131,3 +159,6 @@ class Channel:
         if command.uuid in self._settled:
             self._note(ProtocolViolation("repeated-command", f"{command.uuid} was given again after its final report."))
         return command
+
+    def _token(self) -> dict[str, str]:
+        return {} if self.auth_token is None else {"AuthToken": self.auth_token}

@@ -5,7 +5,6 @@ simulated device as it would a real one, as far as the server can see it.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
@@ -13,10 +12,13 @@ from cryptography.x509.oid import NameOID
 
 from local.device.cms import Identity
 from local.device.command import ACKNOWLEDGED, COMMAND_FORMAT_ERROR, ERROR, Answer, Command, error
+from local.device.configuration_profile import ConfigurationProfile, ProfileError
 from local.device.errors import DeviceError, Unenrolled
 from local.device.hardware import Hardware, Platform
-from local.device.information import AccessRight, Condition, device_information, needed_right, security_info
-from local.device.profile import MDM_PAYLOAD, ConfigurationProfile, EnrollmentProfile, ProfileError
+from local.device.information import Condition, device_information, needed_right, security_info
+from local.device.profile import BOOTSTRAP_TOKEN, MDM_PAYLOAD, EnrollmentMode, EnrollmentProfile
+from local.device.request_types import NOT_SIMULATED, REQUEST_TYPES, ChannelKind, RequestType
+from local.device.state import DeviceState
 
 _MDM_ERRORS: Final = "MCMDMErrorDomain"
 _NOT_AUTHORIZED: Final = 12007
@@ -50,8 +52,8 @@ class Owner(Protocol):
     def unlock_token(self) -> bytes:
         """What ClearPasscode must bring."""
 
-    def authenticate_anew(self, profile: EnrollmentProfile) -> Callable[[], None]:
-        """Enroll again while enrolled, up to Authenticate; what is returned does the rest."""
+    def replace_profile(self, profile: EnrollmentProfile) -> Callable[[], None] | None:
+        """Put an enrollment profile in place of the one that is installed; what is returned does the rest."""
 
     def remove_management(self) -> None:
         """Be unmanaged, with a CheckOut where the profile asks for one."""
@@ -61,21 +63,30 @@ class Owner(Protocol):
 
 
 class CommandExecutor:
-    """Carries out commands on one device, and remembers what they changed."""
+    """Carries out the commands of one channel, and remembers what they changed."""
 
-    def __init__(self, owner: Owner, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+    def __init__(
+        self,
+        owner: Owner,
+        state: DeviceState,
+        *,
+        channel: ChannelKind,
+        synchronize: Callable[[bytes | None], None],
+        awaiting_configuration: bool = False,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
         self._owner = owner
+        self._state = state
+        self._channel = channel
+        self._synchronize = synchronize
         self._now = now
         self._instructions: list[tuple[str, str | None]] = []
+        self.awaiting_configuration = awaiting_configuration
+        """Whether Setup Assistant waits for DeviceConfigured (UserConfigured)."""
         self.profiles: dict[str, ConfigurationProfile] = {}
-        """By PayloadIdentifier; the enrollment profile is one of them."""
+        """By PayloadIdentifier; the enrollment profile is one of the device's."""
         self.applications: dict[str, dict[str, Any]] = {}
         """Managed ones, by bundle identifier: their entry of ManagedApplicationList."""
-        self.device_name = owner.hardware.device_name
-        self.organization: dict[str, Any] = {}
-        self.options: dict[str, Any] = {}
-        self.passcode_present = True
-        self.lost_mode = False
 
     def instruct(self, status: str, *, times: int = 1, request_type: str | None = None) -> None:
         """Answer the next commands (of one request type) with NotNow, Error or CommandFormatError, doing nothing."""
@@ -87,16 +98,21 @@ class CommandExecutor:
             if status == ERROR:
                 return error(1, _OWN_ERRORS, f"{command.request_type} was told to fail.")
             return Answer(status=status)
-        kind = _KINDS.get(command.request_type)
-        if kind is None or self._owner.hardware.platform not in kind.platforms:
-            if command.request_type in _NOT_SIMULATED:
+        kind = REQUEST_TYPES.get(command.request_type)
+        if kind is None or not self._is_for_us(kind):
+            if command.request_type in NOT_SIMULATED:
                 return error(2, _OWN_ERRORS, f"“{command.request_type}” is not simulated.")
             return error(_INVALID_REQUEST_TYPE, _MDM_ERRORS, f"“{command.request_type}” is not a valid request type.")
         if refusal := self._refuse(kind, command.fields):
             return refusal
-        return kind.carry_out(self, command.fields)
+        return _CARRY_OUT.get(command.request_type, CommandExecutor.acknowledge)(self, command.fields)
 
-    def _refuse(self, kind: "_Kind", fields: Mapping[str, Any]) -> Answer | None:
+    def _is_for_us(self, kind: RequestType) -> bool:
+        platform = self._owner.hardware.platform
+        allowed = kind.user_enrollment if self._owner.profile.mode is EnrollmentMode.BYOD else kind.platforms
+        return platform in kind.platforms & allowed and self._channel in kind.channels
+
+    def _refuse(self, kind: RequestType, fields: Mapping[str, Any]) -> Answer | None:
         if not self._owner.profile.allows(kind.right):
             return error(_NOT_AUTHORIZED, _MDM_ERRORS, "The MDM payload does not give this right.")
         hardware = self._owner.hardware
@@ -132,32 +148,47 @@ class CommandExecutor:
 
     def _condition(self) -> Condition:
         return Condition(
-            device_name=self.device_name,
-            organization=self.organization,
-            options=self.options,
+            device_name=self._state.device_name,
+            organization=self._state.organization,
+            options=self._state.options,
             push_token=self._owner.push_token,
-            passcode_present=self.passcode_present,
-            lost_mode=self.lost_mode,
-            bootstrap_token_allowed="com.apple.mdm.bootstraptoken" in self._owner.profile.capabilities,
+            passcode_present=self._state.passcode_present,
+            lost_mode=self._state.lost_mode,
+            awaiting_configuration=self.awaiting_configuration,
+            bootstrap_token_allowed=BOOTSTRAP_TOKEN in self._owner.profile.capabilities,
+            is_user_enrollment=self._owner.profile.mode is EnrollmentMode.BYOD,
             # Property lists have whole seconds, in UTC without saying so.
             at=self._now().astimezone(UTC).replace(tzinfo=None, microsecond=0),
         )
 
+    def configured(self, _fields: Mapping[str, Any]) -> Answer:
+        """Go on with Setup Assistant."""
+        self.awaiting_configuration = False
+        return Answer()
+
+    def declarative_management(self, fields: Mapping[str, Any]) -> Answer:
+        """Turn on declarative management if it is off; synchronize once the report is out."""
+        tokens = fields.get("Data")
+        if not isinstance(tokens, bytes | None):
+            return Answer(status=COMMAND_FORMAT_ERROR)
+        return Answer(afterwards=lambda: self._synchronize(tokens))
+
     def install_profile(self, fields: Mapping[str, Any]) -> Answer:
-        """Install a profile over the one with the same identifier; one with an MDM payload enrolls anew."""
+        """Install a profile over the one with the same identifier; one with an MDM payload renews the enrollment."""
         try:
             profile = ConfigurationProfile.decode(fields["Payload"])
         except ProfileError as wrong:
             return error(wrong.code, wrong.domain, str(wrong))
         afterwards = None
         if profile.of_type(MDM_PAYLOAD):
+            if self._channel is not ChannelKind.DEVICE:
+                return error(_INSTALLATION_FAILED, _INSTALLATION_ERRORS, "A user's channel enrolls nothing.")
             current = self._owner.profile
             try:
-                replacement = EnrollmentProfile.decode(fields["Payload"])
-                same = ("topic", "server_url", "checkin_url")
-                if any(getattr(replacement, key) != getattr(current, key) for key in same):
-                    return error(_REPLACEMENT_MISMATCH, _MDM_ERRORS, "Topic or URLs differ from the installed ones.")
-                afterwards = self._owner.authenticate_anew(replacement)
+                replacement = EnrollmentProfile.decode(fields["Payload"], mode=current.mode)
+                if changed := current.change_refused(replacement):
+                    return error(_REPLACEMENT_MISMATCH, _MDM_ERRORS, f"The profile may not change the {changed}.")
+                afterwards = self._owner.replace_profile(replacement)
             except Unenrolled:
                 raise
             except DeviceError as failed:
@@ -246,13 +277,13 @@ class CommandExecutor:
         shown = "Message" in fields or "PhoneNumber" in fields
         if not shown or self._owner.hardware.platform is Platform.MACOS:
             return Answer()
-        return Answer(fields={"MessageResult": "Success" if self.passcode_present else "NoPasscodeSet"})
+        return Answer(fields={"MessageResult": "Success" if self._state.passcode_present else "NoPasscodeSet"})
 
     def clear_passcode(self, fields: Mapping[str, Any]) -> Answer:
         """Clear the passcode for who has the token of the TokenUpdate."""
         if fields["UnlockToken"] != self._owner.unlock_token:
             return error(4, _OWN_ERRORS, "The UnlockToken is not this device's.")
-        self.passcode_present = False
+        self._state.passcode_present = False
         return Answer()
 
     def request_unlock_token(self, _fields: Mapping[str, Any]) -> Answer:
@@ -267,12 +298,12 @@ class CommandExecutor:
         """Be lost, as far as the message or the number is given."""
         if not (fields.get("Message") or fields.get("PhoneNumber")):
             return Answer(status=COMMAND_FORMAT_ERROR)
-        self.lost_mode = True
+        self._state.lost_mode = True
         return Answer()
 
     def disable_lost_mode(self, _fields: Mapping[str, Any]) -> Answer:
         """Be found."""
-        self.lost_mode = False
+        self._state.lost_mode = False
         return Answer()
 
     def settings(self, fields: Mapping[str, Any]) -> Answer:
@@ -281,11 +312,11 @@ class CommandExecutor:
         for item in fields["Settings"]:
             match item:
                 case {"Item": "DeviceName", "DeviceName": str(name)}:
-                    self.device_name = name
+                    self._state.device_name = name
                 case {"Item": "OrganizationInfo", "OrganizationInfo": dict(organization)}:
-                    self.organization = organization
+                    self._state.organization = organization
                 case {"Item": "MDMOptions", "MDMOptions": dict(options)}:
-                    self.options |= options
+                    self._state.options |= options
                 case {"Item": str()}:
                     pass
                 case _:
@@ -298,98 +329,29 @@ class CommandExecutor:
         return Answer(fields={"Users": []})
 
 
-_EVERYWHERE: Final = frozenset(Platform)
-_IOS: Final = frozenset({Platform.IOS})
-_MACOS: Final = frozenset({Platform.MACOS})
-
-
-@dataclass(frozen=True)
-class _Kind:
-    """One request type: who carries it out, what its command must have, and who may send it."""
-
-    carry_out: Callable[[CommandExecutor, Mapping[str, Any]], Answer]
-    right: AccessRight = AccessRight.NONE
-    required: Mapping[str, type] = field(default_factory=dict)
-    platforms: frozenset[Platform] = _EVERYWHERE
-    supervised: frozenset[Platform] = frozenset()
-    """Where only a supervised device obeys."""
-
-
-_LOCK: Final = AccessRight.LOCK_AND_CLEAR_PASSCODE
-_APPS: Final = AccessRight.MANAGE_APPLICATIONS
-
-_KINDS: Final[Mapping[str, _Kind]] = {
-    "AccountConfiguration": _Kind(CommandExecutor.acknowledge, platforms=_MACOS),
-    "CertificateList": _Kind(CommandExecutor.certificate_list, AccessRight.INSPECT_PROFILES),
-    "ClearPasscode": _Kind(CommandExecutor.clear_passcode, _LOCK, {"UnlockToken": bytes}, _IOS),
-    "ClearRestrictionsPassword": _Kind(CommandExecutor.acknowledge, platforms=_IOS, supervised=_IOS),
-    "DeclarativeManagement": _Kind(CommandExecutor.acknowledge),
-    "DeviceConfigured": _Kind(CommandExecutor.acknowledge, supervised=_IOS),
-    "DeviceInformation": _Kind(CommandExecutor.device_information, required={"Queries": list}),
-    "DeviceLock": _Kind(CommandExecutor.device_lock, _LOCK),
-    "DisableLostMode": _Kind(CommandExecutor.disable_lost_mode, platforms=_IOS, supervised=_IOS),
-    "DisableRemoteDesktop": _Kind(CommandExecutor.acknowledge, platforms=_MACOS, supervised=_MACOS),
-    "EnableLostMode": _Kind(CommandExecutor.enable_lost_mode, platforms=_IOS, supervised=_IOS),
-    "EnableRemoteDesktop": _Kind(CommandExecutor.acknowledge, platforms=_MACOS, supervised=_MACOS),
-    "EraseDevice": _Kind(CommandExecutor.erase_device, AccessRight.ERASE),
-    "InstallApplication": _Kind(CommandExecutor.install_application, _APPS),
-    "InstallEnterpriseApplication": _Kind(CommandExecutor.acknowledge, _APPS, platforms=_MACOS),
-    "InstallProfile": _Kind(CommandExecutor.install_profile, AccessRight.INSTALL_PROFILES, {"Payload": bytes}),
-    "InstalledApplicationList": _Kind(CommandExecutor.installed_application_list, AccessRight.INSPECT_APPLICATIONS),
-    "LogOutUser": _Kind(CommandExecutor.acknowledge, platforms=_IOS),
-    "ManagedApplicationList": _Kind(CommandExecutor.managed_application_list, _APPS),
-    "PlayLostModeSound": _Kind(CommandExecutor.acknowledge, platforms=_IOS, supervised=_IOS),
-    "ProfileList": _Kind(CommandExecutor.profile_list, AccessRight.INSPECT_PROFILES),
-    "ProvisioningProfileList": _Kind(
-        CommandExecutor.provisioning_profile_list, AccessRight.INSPECT_PROVISIONING_PROFILES
-    ),
-    "RemoveApplication": _Kind(CommandExecutor.remove_application, _APPS, {"Identifier": str}),
-    "RemoveProfile": _Kind(CommandExecutor.remove_profile, AccessRight.INSTALL_PROFILES, {"Identifier": str}),
-    "RequestUnlockToken": _Kind(CommandExecutor.request_unlock_token, platforms=_IOS, supervised=_IOS),
-    "RestartDevice": _Kind(CommandExecutor.acknowledge, _LOCK, supervised=_IOS),
-    "Restrictions": _Kind(CommandExecutor.restrictions, AccessRight.RESTRICTIONS, platforms=_IOS),
-    "SecurityInfo": _Kind(CommandExecutor.security_info, AccessRight.SECURITY),
-    "Settings": _Kind(CommandExecutor.settings, AccessRight.SETTINGS, {"Settings": list}),
-    "ShutDownDevice": _Kind(CommandExecutor.acknowledge, _LOCK, supervised=_IOS),
-    "StopMirroring": _Kind(CommandExecutor.acknowledge, supervised=_IOS),
-    "UserList": _Kind(CommandExecutor.user_list, supervised=_MACOS),
+_CARRY_OUT: Final[Mapping[str, Callable[[CommandExecutor, Mapping[str, Any]], Answer]]] = {
+    "CertificateList": CommandExecutor.certificate_list,
+    "ClearPasscode": CommandExecutor.clear_passcode,
+    "DeclarativeManagement": CommandExecutor.declarative_management,
+    "DeviceConfigured": CommandExecutor.configured,
+    "DeviceInformation": CommandExecutor.device_information,
+    "DeviceLock": CommandExecutor.device_lock,
+    "DisableLostMode": CommandExecutor.disable_lost_mode,
+    "EnableLostMode": CommandExecutor.enable_lost_mode,
+    "EraseDevice": CommandExecutor.erase_device,
+    "InstallApplication": CommandExecutor.install_application,
+    "InstallProfile": CommandExecutor.install_profile,
+    "InstalledApplicationList": CommandExecutor.installed_application_list,
+    "ManagedApplicationList": CommandExecutor.managed_application_list,
+    "ProfileList": CommandExecutor.profile_list,
+    "ProvisioningProfileList": CommandExecutor.provisioning_profile_list,
+    "RemoveApplication": CommandExecutor.remove_application,
+    "RemoveProfile": CommandExecutor.remove_profile,
+    "RequestUnlockToken": CommandExecutor.request_unlock_token,
+    "Restrictions": CommandExecutor.restrictions,
+    "SecurityInfo": CommandExecutor.security_info,
+    "Settings": CommandExecutor.settings,
+    "UserConfigured": CommandExecutor.configured,
+    "UserList": CommandExecutor.user_list,
 }
-
-_NOT_SIMULATED: Final = frozenset(
-    {
-        "ActivationLockBypassCode",
-        "ActiveNSExtensions",
-        "ApplyRedemptionCode",
-        "AvailableOSUpdates",
-        "ClearActivationLockBypassCode",
-        "ContentCachingInformation",
-        "DeleteUser",
-        "DeviceLocation",
-        "InstallMedia",
-        "InstallProvisioningProfile",
-        "InviteToProgram",
-        "LOMDeviceRequest",
-        "LOMSetupRequest",
-        "ManagedApplicationAttributes",
-        "ManagedApplicationConfiguration",
-        "ManagedApplicationFeedback",
-        "ManagedMediaList",
-        "NSExtensionMappings",
-        "OSUpdateStatus",
-        "RefreshCellularPlans",
-        "RemoveMedia",
-        "RemoveProvisioningProfile",
-        "RequestMirroring",
-        "RotateFileVaultKey",
-        "ScheduleOSUpdate",
-        "ScheduleOSUpdateScan",
-        "SetAutoAdminPassword",
-        "SetFirmwarePassword",
-        "SetRecoveryLock",
-        "UnlockUserAccount",
-        "UserConfigured",
-        "ValidateApplications",
-        "VerifyFirmwarePassword",
-        "VerifyRecoveryLock",
-    }
-)
+"""What does more than to acknowledge."""

@@ -3,13 +3,17 @@
 ::
 
     DeviceError
-    ├── ProtocolViolation   the server did what a real device rejects
-    ├── ServerRefused       the server answered with another status than 200
-    │   └── ScepRefused     the SCEP server answered FAILURE
-    ├── NoAnswer            the request or its answer was lost on the way
-    └── Unenrolled          the enrollment is over: the server ended it, or there never was one
+    ├── ProtocolViolation       the server did what a real device rejects
+    ├── ServerRefused           the server answered with another status than 200
+    │   ├── ScepRefused         the SCEP server answered FAILURE
+    │   └── UpdateRequired      a newer system has to be installed before the device may enroll
+    ├── PasswordRejected        a user could not prove to be who they say they are
+    ├── NoAnswer                the request or its answer was lost on the way
+    └── Unenrolled              the enrollment is over: the server ended it, or there never was one
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 
@@ -58,9 +62,38 @@ class ScepRefused(ServerRefused):
         return False
 
 
+class UpdateRequired(ServerRefused):
+    """The server wants a newer system first (Apple: Error Code Software Update Required)."""
+
+    def __init__(self, what: str, body: bytes, *, os_version: str, build_version: str | None) -> None:
+        super().__init__(what, 403, body)
+        self.os_version = os_version
+        self.build_version = build_version
+        self.args = (f"{what} was answered that {os_version} is needed",)
+
+
+class PasswordRejected(DeviceError):  # noqa: N818  # see ProtocolViolation
+    """A user's password was not taken: they go on without being managed."""
+
+
 class NoAnswer(DeviceError):  # noqa: N818  # see ProtocolViolation
     """The request or its answer was lost on the way; the server may have acted on it."""
 
 
 class Unenrolled(DeviceError):  # noqa: N818  # see ProtocolViolation
     """The device is not enrolled, or not any more."""
+
+
+class Violations(list[ProtocolViolation]):
+    """What the server did wrong, in its order."""
+
+    @contextmanager
+    def noting(self) -> Iterator[None]:
+        """Note the violation that ends the block, and let it pass."""
+        try:
+            yield
+        except ProtocolViolation as violation:
+            # Blocks lie within one another.
+            if not any(known is violation for known in self):
+                self.append(violation)
+            raise

@@ -39,6 +39,8 @@ class Hardware:
     meid: str | None = None
     capacity_gb: float = 256.0
     is_supervised: bool = True
+    is_shared: bool = False
+    """Whether it is a Shared iPad, on which several people have their own data."""
 
     @classmethod
     def iphone(cls, chance: random.Random | None = None, **different: Any) -> Self:  # noqa: ANN401  # any field
@@ -97,6 +99,16 @@ class Hardware:
             "capacity_gb": 494.38,
         }
         return cls(**made | different)
+
+    @property
+    def model_family(self) -> str:
+        """What service discovery calls it."""
+        return "Mac" if self.platform is Platform.MACOS else self.model_name
+
+    @property
+    def knows_update_required(self) -> bool:
+        """Whether it can be told to update before it enrolls: iOS 17, macOS 14 and later."""
+        return self.knows_unrecognized_device
 
     @property
     def knows_unrecognized_device(self) -> bool:

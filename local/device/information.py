@@ -62,6 +62,25 @@ _NETWORK: Final = frozenset(
     }
 )
 _APPLICATIONS: Final = frozenset({"iTunesStoreAccountHash", "iTunesStoreAccountIsActive"})
+_IDENTIFYING: Final = frozenset(
+    {
+        "BluetoothMAC",
+        "EACSPreflight",
+        "EASDeviceIdentifier",
+        "EthernetMAC",
+        "ICCID",
+        "IMEI",
+        "MEID",
+        "PhoneNumber",
+        "ProvisioningUDID",
+        "SerialNumber",
+        "ServiceSubscriptions",
+        "SoftwareUpdateDeviceID",
+        "UDID",
+        "WiFiMAC",
+    }
+)
+"""What a User Enrollment is never told: it would know the device again."""
 _GSM: Final = 1
 """A value of ``CellularTechnology``."""
 
@@ -76,7 +95,9 @@ class Condition:
     push_token: bytes
     passcode_present: bool
     lost_mode: bool
+    awaiting_configuration: bool
     bootstrap_token_allowed: bool
+    is_user_enrollment: bool
     at: datetime
 
 
@@ -95,7 +116,7 @@ def device_information(hardware: Hardware, condition: Condition) -> dict[str, An
         "UDID": hardware.udid,
         "OrganizationInfo": condition.organization,
         "MDMOptions": condition.options,
-        "AwaitingConfiguration": False,
+        "AwaitingConfiguration": condition.awaiting_configuration,
         "iTunesStoreAccountIsActive": False,
         "DeviceName": condition.device_name,
         "OSVersion": hardware.os_version,
@@ -117,13 +138,17 @@ def device_information(hardware: Hardware, condition: Condition) -> dict[str, An
         "SoftwareUpdateDeviceID": hardware.product_name,
     }
     if hardware.platform is Platform.MACOS:
-        return everywhere | _mac(hardware, condition)
-    return everywhere | _iphone_or_ipad(hardware, condition) | (_cellular(hardware) if hardware.imei else {})
+        known = everywhere | _mac(hardware, condition)
+    else:
+        known = everywhere | _iphone_or_ipad(hardware, condition) | (_cellular(hardware) if hardware.imei else {})
+    if condition.is_user_enrollment:
+        return {query: answer for query, answer in known.items() if query not in _IDENTIFYING}
+    return known
 
 
 def security_info(hardware: Hardware, condition: Condition) -> dict[str, Any]:
     """Return the answer to SecurityInfo."""
-    management = {"IsUserEnrollment": False}
+    management = {"IsUserEnrollment": condition.is_user_enrollment}
     if hardware.platform is Platform.MACOS:
         return {
             "FDE_Enabled": False,
@@ -192,7 +217,7 @@ def _mac(hardware: Hardware, condition: Condition) -> dict[str, Any]:
 def _iphone_or_ipad(hardware: Hardware, condition: Condition) -> dict[str, Any]:
     return {
         "LastCloudBackupDate": condition.at - timedelta(days=1),
-        "IsMultiUser": False,
+        "IsMultiUser": hardware.is_shared,
         "IsDeviceLocatorServiceEnabled": False,
         "IsDoNotDisturbInEffect": False,
         "EASDeviceIdentifier": hashlib.sha256(hardware.serial_number.encode()).hexdigest()[:32].upper(),

@@ -9,11 +9,12 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from local.device.cms import Identity
+from local.device.configuration_profile import ConfigurationProfile
 from local.device.device import SimulatedDevice
 from local.device.hardware import Hardware, Platform
-from local.device.profile import ConfigurationProfile, EnrollmentProfile
+from local.device.profile import EnrollmentMode, EnrollmentProfile
 
-_VERSION: Final = 1
+_VERSION: Final = 2
 
 
 def remember(device: SimulatedDevice) -> bytes:
@@ -30,6 +31,15 @@ def remember(device: SimulatedDevice) -> bytes:
             "Hardware": {name: value for name, value in asdict(device.hardware).items() if value is not None},
             "UnlockToken": device.unlock_token,
             "EnrollmentProfile": device.profile.body,
+            "Account": {
+                name: value
+                for name, value in {
+                    "EnrollmentID": device.management.enrollment_id,
+                    "EnrollmentMode": device.profile.mode,
+                    "AccessToken": device.enrollment.access_token,
+                }.items()
+                if value is not None
+            },
             "Identity": {"Certificate": device.identity.certificate_der, "Key": key},
             "PushToken": device.push_token,
             "PushMagic": device.channel.push_magic,
@@ -53,11 +63,15 @@ def recall(device: SimulatedDevice, memory: bytes) -> None:
     if not isinstance(key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey):
         raise TypeError("The memory holds no key of a device.")
     device.unlock_token = kept["UnlockToken"]
+    account = kept["Account"]
+    mode = EnrollmentMode(account["EnrollmentMode"]) if "EnrollmentMode" in account else None
     device.resume(
-        EnrollmentProfile.decode(kept["EnrollmentProfile"]),
+        EnrollmentProfile.decode(kept["EnrollmentProfile"], mode=mode),
         Identity(key, x509.load_der_x509_certificate(kept["Identity"]["Certificate"])),
         push_token=kept["PushToken"],
         push_magic=kept["PushMagic"],
+        enrollment_id=account.get("EnrollmentID"),
+        access_token=account.get("AccessToken"),
         settled=frozenset(kept["Settled"]),
     )
     for fields in kept["Profiles"]:

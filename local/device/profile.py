@@ -1,129 +1,28 @@
-"""Configuration profiles as a device reads them, and the one that enrolls it."""
+"""The profile that enrolls a device, as it reads it (Apple: MDM and SCEP payloads)."""
 
-import plistlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any, Final, Self
 from urllib.parse import urlsplit
-from xml.parsers.expat import ExpatError
 
-from cryptography.hazmat.primitives import serialization
-
-from local.device import cms
+from local.device.configuration_profile import ConfigurationProfile, ProfileError
 from local.device.errors import ProtocolViolation
 
 MDM_PAYLOAD: Final = "com.apple.mdm"
 SCEP_PAYLOAD: Final = "com.apple.security.scep"
 TOPIC_PREFIX: Final = "com.apple.mgmt."
 ALL_RIGHTS: Final = 8191
+USER_CONNECTIONS: Final = "com.apple.mdm.per-user-connections"
+BOOTSTRAP_TOKEN: Final = "com.apple.mdm.bootstraptoken"  # a capability's name
+TOKEN: Final = "com.apple.mdm.token"  # as above
 
 _UUID: Final = re.compile(r"[0-9A-Za-z]{8}-(?:[0-9A-Za-z]{4}-){3}[0-9A-Za-z]{12}")
-_CAPABILITIES: Final = frozenset(
-    {"com.apple.mdm.per-user-connections", "com.apple.mdm.bootstraptoken", "com.apple.mdm.token"}
-)
+_CAPABILITIES: Final = frozenset({USER_CONNECTIONS, BOOTSTRAP_TOKEN, TOKEN})
 _KEY_SIZES: Final = frozenset({1024, 2048, 4096})
 _SIGNING: Final = 1
 """The bit of ``Key Usage`` that lets a key sign."""
-
-_MALFORMED: Final = 1000
-_UNSUPPORTED_VERSION: Final = 1001
-_MISSING_FIELD: Final = 1002
-_BAD_TYPE: Final = 1003
-_BAD_SIGNATURE: Final = 1004
-_EMPTY: Final = 1005
-_DUPLICATE_UUID: Final = 1007
-_DUPLICATE_IDENTIFIER: Final = 1008
-_UNSUPPORTED_VALUE: Final = 1010
-
-
-class ProfileError(ValueError):
-    """A profile that a device does not install. ``code`` is one of ``MCProfileErrorDomain``."""
-
-    domain: Final = "MCProfileErrorDomain"
-
-    def __init__(self, code: int, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-
-
-@dataclass(frozen=True, kw_only=True)
-class ConfigurationProfile:
-    """A profile that keeps to the rules of all profiles (Apple: TopLevel, CommonPayloadKeys)."""
-
-    identifier: str
-    uuid: str
-    fields: Mapping[str, Any]
-    payloads: tuple[Mapping[str, Any], ...]
-    signer_certificates: tuple[bytes, ...] = ()
-    """DER; empty for an unsigned profile."""
-
-    @classmethod
-    def decode(cls, body: bytes) -> Self:
-        """Read a profile, signed or not. Raises :class:`ProfileError`."""
-        signers: tuple[bytes, ...] = ()
-        # A plist begins with '<' (perhaps after a byte order mark) or "bplist"; DER with the tag of a SEQUENCE.
-        if body[:1] == b"\x30":
-            try:
-                signed = cms.verify(body)
-            except cms.CmsError as error:
-                raise ProfileError(_BAD_SIGNATURE, f"The signature is bad. {error}") from error
-            body = signed.content
-            signers = tuple(one.public_bytes(serialization.Encoding.DER) for one in signed.certificates)
-        document = _plist(body)
-        if _required(document, "PayloadType", str) != "Configuration":
-            raise ProfileError(_UNSUPPORTED_VALUE, "PayloadType is not Configuration.")
-        if _required(document, "PayloadVersion", int) != 1:
-            raise ProfileError(_UNSUPPORTED_VERSION, "PayloadVersion is not 1.")
-        payloads = tuple(_payload(one) for one in _required(document, "PayloadContent", list))
-        if not payloads:
-            raise ProfileError(_EMPTY, "PayloadContent is empty.")
-        profile = cls(
-            identifier=_required(document, "PayloadIdentifier", str),
-            uuid=_required(document, "PayloadUUID", str),
-            fields=document,
-            payloads=payloads,
-            signer_certificates=signers,
-        )
-        _all_different(_DUPLICATE_UUID, "PayloadUUID", [profile.uuid, *(one["PayloadUUID"] for one in payloads)])
-        _all_different(
-            _DUPLICATE_IDENTIFIER,
-            "PayloadIdentifier",
-            [profile.identifier, *(one["PayloadIdentifier"] for one in payloads)],
-        )
-        return profile
-
-    def of_type(self, payload_type: str) -> tuple[Mapping[str, Any], ...]:
-        """Return its payloads of one type."""
-        return tuple(one for one in self.payloads if one["PayloadType"] == payload_type)
-
-    def summary(self) -> dict[str, Any]:
-        """Return what ProfileList says of it, apart from ``IsManaged``."""
-        told = (
-            "PayloadVersion",
-            "PayloadDisplayName",
-            "PayloadOrganization",
-            "PayloadDescription",
-            "PayloadRemovalDisallowed",
-        )
-        told_of_payload = (
-            "PayloadType",
-            "PayloadVersion",
-            "PayloadIdentifier",
-            "PayloadUUID",
-            "PayloadDisplayName",
-            "PayloadDescription",
-            "PayloadOrganization",
-        )
-        return {
-            "PayloadIdentifier": self.identifier,
-            "PayloadUUID": self.uuid,
-            **{key: self.fields[key] for key in told if key in self.fields},
-            "HasRemovalPasscode": bool(self.fields.get("HasRemovalPasscode", False)),
-            "IsEncrypted": False,
-            "SignerCertificates": list(self.signer_certificates),
-            "PayloadContent": [{key: one[key] for key in told_of_payload if key in one} for one in self.payloads],
-        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,6 +44,15 @@ class ScepSettings:
     """Seconds between two of them."""
 
 
+class EnrollmentMode(StrEnum):
+    """What an account-driven enrollment manages; the values are those of the payload's ``EnrollmentMode``."""
+
+    BYOD = "BYOD"
+    """The user's part of their own device: a User Enrollment."""
+    ADDE = "ADDE"
+    """The whole of the organization's device."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class EnrollmentProfile:
     """A profile that a device would enroll with."""
@@ -152,18 +60,27 @@ class EnrollmentProfile:
     profile: ConfigurationProfile
     body: bytes = field(repr=False)
     """As it was downloaded."""
+    mdm_identifier: str
+    """The ``PayloadIdentifier`` of the MDM payload."""
     server_url: str
     checkin_url: str
     topic: str
     access_rights: int
+    """Of a User Enrollment: all of them, for what it may not do is another matter."""
     capabilities: frozenset[str]
     check_out_when_removed: bool
     scep: ScepSettings
+    mode: EnrollmentMode | None = None
+    """None unless the enrollment is account-driven."""
+    managed_account: str | None = None
+    """``AssignedManagedAppleID``: whom the user has to sign in as."""
+    required_app: int | None = None
 
     @classmethod
-    def decode(cls, body: bytes) -> Self:
+    def decode(cls, body: bytes, *, mode: EnrollmentMode | None = None) -> Self:
         """Check a profile as a device does before it shows it to its user.
 
+        ``mode`` is what the server announced for an account-driven enrollment; other ways of enrolling look at none.
         Raises :class:`~local.device.errors.ProtocolViolation`, the rule being the key or payload that is wrong.
         """
         try:
@@ -181,55 +98,36 @@ class EnrollmentProfile:
         return cls(
             profile=profile,
             body=body,
+            mdm_identifier=mdm["PayloadIdentifier"],
             server_url=server_url,
             checkin_url=_https(mdm, "CheckInURL", check_in_url) if check_in_url is not None else server_url,
             topic=_topic(mdm),
-            access_rights=_access_rights(mdm),
+            access_rights=_access_rights(mdm, mode),
             capabilities=_server_capabilities(mdm),
             check_out_when_removed=bool(_get(mdm, "CheckOutWhenRemoved", bool, default=False)),
-            scep=_scep_settings(_identity_payload(profile, mdm)),
+            scep=scep_settings(_identity_payload(profile, mdm)),
+            mode=_enrollment_mode(mdm, mode),
+            managed_account=_managed_account(mdm, mode),
+            required_app=_get(mdm, "RequiredAppIDForMDM", int, default=None),
         )
 
     def allows(self, right: int) -> bool:
         """Whether the server was given all of these rights."""
         return self.access_rights & right == right
 
-
-def _plist(body: bytes) -> dict[str, Any]:
-    try:
-        document = plistlib.loads(body)
-    except (plistlib.InvalidFileException, ExpatError, ValueError, KeyError, IndexError, OverflowError) as error:
-        raise ProfileError(_MALFORMED, "The profile is no property list.") from error
-    if not isinstance(document, dict):
-        raise ProfileError(_MALFORMED, "The profile is no dictionary.")
-    return document
-
-
-def _required(document: Mapping[str, Any], key: str, kind: type) -> Any:  # noqa: ANN401  # of the kind asked for
-    if key not in document:
-        raise ProfileError(_MISSING_FIELD, f"{key} is missing.")
-    value = document[key]
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)) or value == "":
-        raise ProfileError(_BAD_TYPE, f"{key} is no {kind.__name__}.")
-    return value
-
-
-def _payload(payload: object) -> Mapping[str, Any]:
-    if not isinstance(payload, dict):
-        raise ProfileError(_BAD_TYPE, "A payload is no dictionary.")
-    for key in ("PayloadType", "PayloadIdentifier", "PayloadUUID"):
-        _required(payload, key, str)
-    if _required(payload, "PayloadVersion", int) < 1:
-        raise ProfileError(_UNSUPPORTED_VERSION, "The PayloadVersion of a payload is below 1.")
-    return payload
-
-
-def _all_different(code: int, what: str, values: Iterable[str]) -> None:
-    seen: set[str] = set()
-    for value in values:
-        if value in seen:
-            raise ProfileError(code, f"The {what} {value} stands twice.")
-        seen.add(value)
+    def change_refused(self, replacement: "EnrollmentProfile") -> str | None:
+        """Return what of this profile a replacement may not change but does (Apple: MDM payload), or None."""
+        kept = ("mdm_identifier", "topic", "server_url", "checkin_url", "mode", "managed_account", "required_app")
+        for name in kept:
+            if getattr(self, name) != getattr(replacement, name):
+                return name
+        if self.profile.identifier != replacement.profile.identifier:
+            return "identifier"
+        if replacement.access_rights & ~self.access_rights:
+            return "access_rights"
+        if (USER_CONNECTIONS in self.capabilities) != (USER_CONNECTIONS in replacement.capabilities):
+            return "capabilities"
+        return None
 
 
 _REQUIRED: Final = object()
@@ -257,13 +155,35 @@ def _topic(mdm: Mapping[str, Any]) -> str:
     return topic
 
 
-def _access_rights(mdm: Mapping[str, Any]) -> int:
+def _access_rights(mdm: Mapping[str, Any], mode: EnrollmentMode | None) -> int:
+    if mode is EnrollmentMode.BYOD:
+        if "AccessRights" in mdm:
+            raise ProtocolViolation("AccessRights", "Those of a User Enrollment are fixed: none may be declared.")
+        return ALL_RIGHTS
     rights: int = _get(mdm, "AccessRights", int)
     # Apple: not 0; 2 needs 1, and 128 needs 64.
     needs = ((2, 1), (128, 64))
     if not 0 < rights <= ALL_RIGHTS or any(rights & one and not rights & other for one, other in needs):
         raise ProtocolViolation("AccessRights", f"{rights} is no combination of rights.")
     return rights
+
+
+def _enrollment_mode(mdm: Mapping[str, Any], mode: EnrollmentMode | None) -> EnrollmentMode | None:
+    if mode is None:
+        return None
+    declared = _get(mdm, "EnrollmentMode", str)
+    if declared != mode:
+        raise ProtocolViolation("EnrollmentMode", f"It is {declared!r}, and the server announced {mode}.")
+    return mode
+
+
+def _managed_account(mdm: Mapping[str, Any], mode: EnrollmentMode | None) -> str | None:
+    if mode is None:
+        return None
+    account: str = _get(mdm, "AssignedManagedAppleID", str)
+    if not all(account.rpartition("@")):
+        raise ProtocolViolation("AssignedManagedAppleID", f"{account!r} is no Managed Apple Account.")
+    return account
 
 
 def _server_capabilities(mdm: Mapping[str, Any]) -> frozenset[str]:
@@ -286,7 +206,8 @@ def _identity_payload(profile: ConfigurationProfile, mdm: Mapping[str, Any]) -> 
     raise ProtocolViolation("IdentityCertificateUUID", f"{uuid} is not the PayloadUUID of a SCEP payload.")
 
 
-def _scep_settings(payload: Mapping[str, Any]) -> ScepSettings:
+def scep_settings(payload: Mapping[str, Any]) -> ScepSettings:
+    """Check a SCEP payload. Raises :class:`~local.device.errors.ProtocolViolation`."""
     content = _get(payload, "PayloadContent", dict)
     url = _get(content, "URL", str)
     parts = urlsplit(url)

@@ -80,3 +80,11 @@ def device(make_device: Callable[..., SimulatedDevice]) -> SimulatedDevice:
 def enrolled(device: SimulatedDevice, server: FakeServer) -> SimulatedDevice:
     device.enroll(server.profile_url)
     return device
+
+
+@pytest.fixture
+def mac(make_device: Callable[..., SimulatedDevice], server: FakeServer) -> SimulatedDevice:
+    """A Mac that is enrolled."""
+    mac = make_device(Hardware.mac())
+    mac.enroll(server.profile_url)
+    return mac

@@ -180,7 +180,9 @@ class FakeServer:
     statuses: dict[str, list[int]] = field(default_factory=dict)
     """Statuses to answer next, by MessageType or Status."""
     bodies: dict[str, bytes] = field(default_factory=dict)
-    """Bodies to answer, by MessageType or Status."""
+    """Bodies to answer, by MessageType or Status, or by the endpoint of declarative management."""
+    types: dict[str, str] = field(default_factory=dict)
+    """Their content types."""
     forgetful: bool = False
     """Never takes a command off the queue."""
     seen: list[Seen] = field(default_factory=list)
@@ -219,11 +221,11 @@ class FakeServer:
         if parts.path.startswith("/mdm/enroll"):
             return 200, self.profile_type, plistlib.dumps(self.profile)
         message = request.message
-        kind = message.get("MessageType") or message["Status"]
+        kind = message.get("Endpoint") or message.get("MessageType") or message["Status"]
         if self.statuses.get(kind):
-            return self.statuses[kind].pop(0), None, self.bodies.get(kind, b"")
+            return self.statuses[kind].pop(0), self.types.get(kind), self.bodies.get(kind, b"")
         if "MessageType" in message:
-            return 200, None, self.bodies.get(kind, b"")
+            return 200, self.types.get(kind), self.bodies.get(kind, b"")
         return 200, None, self._next_command(message)
 
     def _next_command(self, report: dict[str, Any]) -> bytes:

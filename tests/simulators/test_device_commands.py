@@ -25,6 +25,7 @@ from local.device import (
     MessageForm,
     NoAnswer,
     ProtocolViolation,
+    Renewal,
     ServerRefused,
     SignatureForm,
     SimulatedDevice,
@@ -273,6 +274,7 @@ def test_a_403_ends_the_enrollment_only_with_apples_code(
     device.enroll(server.profile_url)
     server.statuses["Idle"] = [403]
     server.bodies["Idle"] = plistlib.dumps({"code": code})
+    server.types["Idle"] = "application/xml"
 
     with pytest.raises(Unenrolled if ends else ServerRefused):
         device.connect()
@@ -417,9 +419,11 @@ def test_a_profile_that_breaks_a_rule_is_not_installed(
     assert report["ErrorChain"][0]["ErrorCode"] == code
 
 
-def test_the_enrollment_profile_installed_anew_enrolls_again_inside_the_connection(
-    enrolled: SimulatedDevice, server: FakeServer
+def test_the_enrollment_profile_installed_anew_may_enroll_again_inside_the_connection(
+    make_device: Make, server: FakeServer
 ) -> None:
+    enrolled = make_device(habits=Habits(renewal=Renewal.ENROLL_ANEW))
+    enrolled.enroll(server.profile_url)
     old = enrolled.identity.certificate
     begun = len(server.seen)
     run(enrolled, server, "InstallProfile", Payload=plistlib.dumps(server.profile))
@@ -497,12 +501,6 @@ def test_a_user_of_a_mac_has_a_channel_of_their_own(make_device: Make, server: F
     server.queue = [command("C1", "ProfileList")]
     channel.connect()
     assert last_report(server)["UserID"] == channel.ids["UserID"]
-
-
-def test_user_authenticate_may_be_declined(enrolled: SimulatedDevice, server: FakeServer) -> None:
-    assert enrolled.user_authenticate("FFFFFFFF-0000-0000-0000-000000000001")
-    server.statuses["UserAuthenticate"] = [410]
-    assert not enrolled.user_authenticate("FFFFFFFF-0000-0000-0000-000000000001")
 
 
 def test_a_bootstrap_token_is_escrowed_and_asked_for(make_device: Make, server: FakeServer) -> None:
