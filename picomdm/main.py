@@ -17,6 +17,7 @@ from picomdm import (
     devices,
     doctor,
     enrollment_links,
+    enrollment_profile,
     push_certificates,
     queues,
     stack,
@@ -36,6 +37,7 @@ app: Final = typer.Typer(
 app.add_typer(enrollment_links.app, name="enroll")
 app.add_typer(ade.app, name="ade")
 app.add_typer(device_authorities.app, name="device-ca")
+app.add_typer(enrollment_profile.app, name="enrollment-profile")
 app.add_typer(push_certificates.app, name="push-cert")
 app.add_typer(commands.app, name="command")
 app.add_typer(commands.app, name="commands", hidden=True)

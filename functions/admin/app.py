@@ -57,6 +57,42 @@ def delete_enrollment_link(link_id: str) -> Response[str]:
     return v2.revoke_enrollment_link(link_id, runtime.enrollment_links())
 
 
+@app.put("/v2/enrollment-profile")
+def put_enrollment_profile() -> Response[str]:
+    """Say how enrollment profiles look."""
+    return v2_enrollment.put_enrollment_profile(admin_edge.decode(app.current_event), runtime.enrollment_profiles())
+
+
+@app.get("/v2/enrollment-profile")
+def get_enrollment_profile() -> Response[str]:
+    """Tell how enrollment profiles look."""
+    return v2_enrollment.get_enrollment_profile(admin_edge.decode(app.current_event), runtime.enrollment_profiles())
+
+
+@app.put("/v2/enrollment-profile/template")
+def put_profile_template() -> Response[str]:
+    """Make enrollment profiles from a template."""
+    return v2_enrollment.put_profile_template(admin_edge.decode(app.current_event), runtime.enrollment_profiles())
+
+
+@app.delete("/v2/enrollment-profile/template")
+def delete_profile_template() -> Response[str]:
+    """Make enrollment profiles without a template."""
+    return v2_enrollment.delete_profile_template(runtime.enrollment_profiles())
+
+
+@app.put("/v2/enrollment-profile/signing-identity")
+def put_signing_identity() -> Response[str]:
+    """Sign enrollment profiles."""
+    return v2_enrollment.put_signing_identity(admin_edge.decode(app.current_event), runtime.enrollment_profiles())
+
+
+@app.delete("/v2/enrollment-profile/signing-identity")
+def delete_signing_identity() -> Response[str]:
+    """Sign enrollment profiles no more."""
+    return v2_enrollment.delete_signing_identity(runtime.enrollment_profiles())
+
+
 @app.put("/v2/device-certificate-authorities/<name>")
 def put_device_authority(name: str) -> Response[str]:
     """Trust the devices of an authority."""

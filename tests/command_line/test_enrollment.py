@@ -1,13 +1,17 @@
 """What operators type about who may enroll, against the real functions."""
 
+import plistlib
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from tests.admin_server import AdminServer
 from tests.command_lines import CommandLine
 from tests.genuine_devices import Authority
+from tests.profile_templates import template
 
 pytestmark = pytest.mark.usefixtures("server")
 
@@ -52,3 +56,49 @@ def test_a_minimum_os_is_set_and_removed(server: AdminServer, picomdm: CommandLi
 
     assert picomdm("ade", "minimum-os", "remove", "iOS").code == 0
     assert picomdm("ade", "minimum-os", "list").out == "Devices may run anything.\n"
+
+
+def test_a_profile_is_changed_piece_by_piece_and_shown(picomdm: CommandLine, tmp_path: Path) -> None:
+    root, signer = Authority.named("Private Root"), Authority.named("Signing Root").device()
+    files = {
+        "root.pem": root.pem,
+        "signer.pem": signer.certificate.public_bytes(Encoding.PEM),
+        "signer.key": signer.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
+        "template.mobileconfig": plistlib.dumps(template()),
+    }
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+
+    def change(*options: str) -> dict[str, Any]:
+        said = picomdm("enrollment-profile", "set", *options, "--json")
+        assert said.code == 0, said.err
+        document: dict[str, Any] = said.document
+        return document
+
+    assert re.search(r"signed by +nobody", picomdm("enrollment-profile", "show").out)
+    change("--organization", "School", "--access-rights", "3", "--trust", str(tmp_path / "root.pem"))
+    change("--sign-with", str(tmp_path / "signer.key"), "--sign-with", str(tmp_path / "signer.pem"))
+    changed = change("--template", str(tmp_path / "template.mobileconfig"), "--capability", "com.apple.mdm.token")
+
+    assert (changed["organization"], changed["access_rights"]) == ("School", 3)
+    assert changed["server_capabilities"] == ["com.apple.mdm.token"]
+    assert changed["trust_certificates"] == root.pem.decode()
+    assert changed["template"]
+    shown = picomdm("enrollment-profile", "show").out
+    assert re.search(r"template +uploaded just now", shown)
+    assert re.search(r"signed by +CN=device .*, good until 2014-04-16", shown)
+
+    changed = change("--no-template", "--unsigned", "--no-trust", "--organization", "")
+    assert changed["template"] is changed["signing_identity"] is changed["trust_certificates"] is None
+    assert (changed["organization"], changed["access_rights"]) == (None, 3)
+
+
+def test_nothing_is_changed_when_a_file_is_missing_or_a_value_wrong(picomdm: CommandLine) -> None:
+    before = picomdm("enrollment-profile", "show", "--json").document
+
+    missing = picomdm("enrollment-profile", "set", "--organization", "School", "--template", "nowhere.mobileconfig")
+    wrong = picomdm("enrollment-profile", "set", "--organization", "School", "--access-rights", "2")
+
+    assert (missing.code, "nowhere.mobileconfig" in missing.err) == (2, True)
+    assert (wrong.code, "access_rights" in wrong.err) == (1, True)
+    assert picomdm("enrollment-profile", "show", "--json").document == before

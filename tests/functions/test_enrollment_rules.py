@@ -1,18 +1,28 @@
 """The admin function: who may enroll, and what devices are handed for it."""
 
-from datetime import datetime
+import json
+import plistlib
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from functions.admin import app as function
+from functions.enroll import app as enroll
 from local.emulator import Emulator
+from mdmlib import runtime
+from mdmlib.apple.device_certificate import SignedContent
 from mdmlib.settings import Settings
+from mdmlib.store import tables
 from tests.api_description import DescribedGateway
-from tests.gateway import Gateway
+from tests.gateway import Answer, Gateway
 from tests.genuine_devices import IPHONE, MAC, Authority
+from tests.portal import push_certificate
+from tests.profile_templates import template
+
+TOPIC = "com.apple.mgmt.External.11111111-2222-3333-4444-555555555555"
 
 AUTHORITIES = "/v2/device-certificate-authorities"
 SERIALS = "/v2/ade-serial-numbers"
@@ -144,3 +154,136 @@ def test_a_version_that_is_none_is_refused(gateway: Gateway, platform: str, docu
     answer = put_minimum(gateway, platform, document)
 
     assert (answer.status, answer.document["field"]) == (400, field)
+
+
+# Enrollment profiles
+
+PROFILE = "/v2/enrollment-profile"
+DEFAULTS = {
+    "identifier": "com.github.picomdm.enroll",
+    "organization": None,
+    "display_name": None,
+    "description": None,
+    "access_rights": 8191,
+    "server_capabilities": [
+        "com.apple.mdm.per-user-connections",
+        "com.apple.mdm.bootstraptoken",
+        "com.apple.mdm.token",
+    ],
+    "key_size": 2048,
+    "trust_certificates": None,
+    "topic": None,
+    "template": None,
+    "signing_identity": None,
+}
+
+
+def put_profile(gateway: Gateway, **document: Any) -> Answer:
+    return gateway.request("PUT", PROFILE, json.dumps(document))
+
+
+def download() -> bytes:
+    """Open a new link."""
+    _, url = runtime.enrollment_links().create(expires_in=timedelta(days=1), topic=TOPIC)
+    return Gateway(enroll.lambda_handler).get(f"/mdm/enroll/{url.rsplit('/', 1)[1]}").body
+
+
+@pytest.fixture
+def with_push_certificate(gateway: Gateway) -> None:
+    runtime.push_certificates().upload(push_certificate(TOPIC))
+
+
+@pytest.mark.usefixtures("with_push_certificate")
+def test_profiles_look_as_it_is_said_and_as_at_first_again(gateway: Gateway) -> None:
+    assert gateway.get(PROFILE).document == DEFAULTS
+
+    root = Authority.named("Private Root")
+    stored = put_profile(
+        gateway,
+        organization="School",
+        display_name="School iPad",
+        access_rights=3,
+        key_size=4096,
+        server_capabilities=["com.apple.mdm.token"],
+        trust_certificates=root.pem.decode(),
+        topic=TOPIC,
+    )
+    assert stored.status == 200
+    assert stored.document == gateway.get(PROFILE).document
+    assert stored.document["trust_certificates"] == root.pem.decode()
+    profile = plistlib.loads(download())
+    assert profile["PayloadDisplayName"] == "School iPad"
+    assert len(profile["PayloadContent"]) == 3
+
+    assert put_profile(gateway).document == DEFAULTS
+    assert plistlib.loads(download())["PayloadDisplayName"] == "PicoMDM Enrollment"
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("identifier", "with space"),
+        ("identifier", "x" * 129),
+        ("organization", "x" * 65),
+        ("access_rights", 0),
+        ("access_rights", 2),
+        ("access_rights", "all"),
+        ("key_size", 3072),
+        ("key_size", 1024),
+        ("server_capabilities", ["com.apple.mdm.everything"]),
+        ("trust_certificates", "no PEM"),
+        ("topic", "com.apple.mgmt.External.unknown"),
+    ],
+)
+@pytest.mark.usefixtures("with_push_certificate")
+def test_what_a_profile_cannot_have_is_named(gateway: Gateway, field: str, value: Any) -> None:
+    answer = put_profile(gateway, **{field: value})
+
+    assert (answer.status, answer.document["field"]) == (400, field)
+    assert gateway.get(PROFILE).document == DEFAULTS
+
+
+@pytest.mark.usefixtures("with_push_certificate")
+def test_profiles_are_made_from_a_template_until_it_is_removed(gateway: Gateway) -> None:
+    stored = gateway.request("PUT", f"{PROFILE}/template", plistlib.dumps(template()))
+    assert stored.status == 200
+    assert stored.document["template"]["uploaded_at"]
+
+    profile = plistlib.loads(download())
+    assert profile["PayloadDisplayName"] == "Ours"
+    assert profile["PayloadContent"][1]["Topic"] == TOPIC
+    item = tables.EnrollmentProfileDesign.get("enrollment_profile", "default")
+    assert b"org.example" not in item.template
+
+    assert put_profile(gateway, organization="School").document["template"] == stored.document["template"]
+    assert [gateway.delete(f"{PROFILE}/template").status for _ in range(2)] == [204, 204]
+    assert plistlib.loads(download())["PayloadOrganization"] == "School"
+
+
+def test_a_template_that_cannot_be_used_is_refused_with_a_reason(gateway: Gateway) -> None:
+    answer = gateway.request("PUT", f"{PROFILE}/template", plistlib.dumps(template() | {"PayloadContent": []}))
+
+    assert (answer.status, answer.document["code"]) == (400, "template_unusable")
+    assert "no payloads of type com.apple.mdm" in answer.document["detail"]
+    assert gateway.request("PUT", f"{PROFILE}/template", b"x").status == 400
+    assert gateway.get(PROFILE).document["template"] is None
+
+
+@pytest.mark.usefixtures("with_push_certificate")
+def test_profiles_are_signed_by_whoever_was_uploaded(gateway: Gateway, capsys: pytest.CaptureFixture[str]) -> None:
+    signer = Authority.named("Signing Root").device()
+    key = signer.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    pem = signer.certificate.public_bytes(Encoding.PEM) + key
+
+    stored = gateway.request("PUT", f"{PROFILE}/signing-identity", pem)
+
+    assert stored.document["signing_identity"]["subject"].startswith("CN=device")
+    signed = SignedContent.verify(download())
+    assert signed.signer.der == signer.certificate.public_bytes(Encoding.DER)
+    assert plistlib.loads(signed.content)["PayloadType"] == "Configuration"
+    assert key not in tables.EnrollmentProfileDesign.get("enrollment_profile", "default").signing_key
+    assert gateway.request("PUT", f"{PROFILE}/signing-identity", key).document["code"] == "certificate_unreadable"
+    assert "PRIVATE KEY" not in capsys.readouterr().out
+
+    assert [gateway.delete(f"{PROFILE}/signing-identity").status for _ in range(2)] == [204, 204]
+    assert plistlib.loads(download())

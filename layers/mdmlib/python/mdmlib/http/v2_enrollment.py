@@ -1,9 +1,22 @@
 """PicoMDM's own API, ``/v2``: who may enroll, and what devices are handed for it."""
 
+import re
 from collections.abc import Mapping
+from dataclasses import fields as dataclass_fields
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from mdmlib.apple.enrollment_profile import (
+    ACCESS_RIGHTS,
+    KEY_SIZES,
+    SERVER_CAPABILITIES,
+    ProfileOptions,
+    check_access_rights,
+)
 from mdmlib.errors import BadRequestError
 from mdmlib.http.admin_edge import AdminRequest, answer_v2, no_content
 from mdmlib.http.fields import Fields
@@ -15,10 +28,104 @@ if TYPE_CHECKING:
 
     from mdmlib.services.ade_rules import AdeSerialNumbers, MinimumOsVersions
     from mdmlib.services.device_authorities import DeviceAuthorities, DeviceAuthorityInfo
+    from mdmlib.services.enrollment_profiles import EnrollmentProfiles, ProfileDesign
     from mdmlib.store.tables import AdeSerialNumber, MinimumOsVersion
 
 MAX_SERIAL_NUMBERS: Final = 1_000
 """In one request."""
+
+_PROFILE_FIELDS: Final = (*(field.name for field in dataclass_fields(ProfileOptions)), "topic")
+_IDENTIFIER: Final = re.compile(r"[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*", re.ASCII)
+_MAX_IDENTIFIER: Final = 128
+_MAX_ORGANIZATION: Final = 64
+"""It goes into certificates, where X.520 allows no more."""
+_MAX_PEM: Final = 50_000
+
+
+# Enrollment profile
+
+
+def put_enrollment_profile(request: AdminRequest, profiles: "EnrollmentProfiles") -> "Response[str]":
+    """``PUT /v2/enrollment-profile``: how enrollment profiles look; what is left away is as it was at first.
+
+    The template and the signing identity stay. Profiles that were handed out before stay as they are.
+    """
+    Fields(request.query, known=())
+    fields = Fields(request.json(), known=_PROFILE_FIELDS)
+    return answer_v2(
+        HTTPStatus.OK, _enrollment_profile(profiles.set_options(_options(fields), topic=fields.text("topic")))
+    )
+
+
+def get_enrollment_profile(request: AdminRequest, profiles: "EnrollmentProfiles") -> "Response[str]":
+    """``GET /v2/enrollment-profile``: how enrollment profiles look; null is what the deployment is called."""
+    Fields(request.query, known=())
+    return answer_v2(HTTPStatus.OK, _enrollment_profile(profiles.design()))
+
+
+def put_profile_template(request: AdminRequest, profiles: "EnrollmentProfiles") -> "Response[str]":
+    """``PUT /v2/enrollment-profile/template``: make profiles from this ``.mobileconfig``, the body."""
+    Fields(request.query, known=())
+    return answer_v2(HTTPStatus.OK, _enrollment_profile(profiles.upload_template(request.body)))
+
+
+def delete_profile_template(profiles: "EnrollmentProfiles") -> "Response[str]":
+    """``DELETE /v2/enrollment-profile/template``: make profiles from the options again."""
+    profiles.remove_template()
+    return no_content()
+
+
+def put_signing_identity(request: AdminRequest, profiles: "EnrollmentProfiles") -> "Response[str]":
+    """``PUT /v2/enrollment-profile/signing-identity``: sign profiles with the certificate and key of the body, PEM."""
+    Fields(request.query, known=())
+    return answer_v2(HTTPStatus.OK, _enrollment_profile(profiles.upload_signing_identity(request.body)))
+
+
+def delete_signing_identity(profiles: "EnrollmentProfiles") -> "Response[str]":
+    """``DELETE /v2/enrollment-profile/signing-identity``: sign profiles no more."""
+    profiles.remove_signing_identity()
+    return no_content()
+
+
+def _options(fields: Fields) -> ProfileOptions:
+    defaults = ProfileOptions()
+    identifier = fields.text("identifier", longest=_MAX_IDENTIFIER) or defaults.identifier
+    if not _IDENTIFIER.fullmatch(identifier):
+        raise BadRequestError(
+            "identifier has letters, digits, dots and dashes.", code="invalid_field", field="identifier"
+        )
+    key_size = fields.integer("key_size", least=min(KEY_SIZES), most=max(KEY_SIZES)) or defaults.key_size
+    if key_size not in KEY_SIZES:
+        raise BadRequestError(
+            f"key_size has to be one of {', '.join(map(str, KEY_SIZES))}.", code="invalid_field", field="key_size"
+        )
+    access_rights = fields.integer("access_rights", least=1, most=ACCESS_RIGHTS) or defaults.access_rights
+    check_access_rights(access_rights, name="access_rights")
+    capabilities = fields.texts("server_capabilities", choices=SERVER_CAPABILITIES)
+    return ProfileOptions(
+        identifier=identifier,
+        organization=fields.text("organization", longest=_MAX_ORGANIZATION),
+        display_name=fields.text("display_name"),
+        description=fields.text("description"),
+        access_rights=access_rights,
+        server_capabilities=defaults.server_capabilities
+        if capabilities is None
+        else tuple(dict.fromkeys(capabilities)),
+        key_size=key_size,
+        trust_certificates=_certificates(fields.text("trust_certificates", longest=_MAX_PEM), "trust_certificates"),
+    )
+
+
+def _certificates(pem: str | None, name: str) -> tuple[bytes, ...]:
+    if pem is None:
+        return ()
+    try:
+        certificates = x509.load_pem_x509_certificates(pem.encode())
+        return tuple(certificate.public_bytes(Encoding.DER) for certificate in certificates)
+    except (UnsupportedAlgorithm, x509.InvalidVersion, ValueError) as error:
+        raise BadRequestError(
+            f"{name} has to be certificates in PEM, one after the other.", code="invalid_field", field=name
+        ) from error
 
 
 # Device authorities
@@ -96,6 +203,30 @@ def remove_minimum_os_version(platform: str, versions: "MinimumOsVersions") -> "
 
 
 # How things look
+
+
+def _enrollment_profile(design: "ProfileDesign") -> Mapping[str, Any]:
+    options = design.options
+    pem = [x509.load_der_x509_certificate(der).public_bytes(Encoding.PEM) for der in options.trust_certificates]
+    signing = design.signing
+    return {
+        "identifier": options.identifier,
+        "organization": options.organization,
+        "display_name": options.display_name,
+        "description": options.description,
+        "access_rights": options.access_rights,
+        "server_capabilities": list(options.server_capabilities),
+        "key_size": options.key_size,
+        "trust_certificates": b"".join(pem).decode() or None,
+        "topic": design.topic,
+        "template": {"uploaded_at": rfc3339(design.template_uploaded_at)} if design.template else None,
+        "signing_identity": {
+            "subject": signing.certificate.subject.rfc4514_string(),
+            "not_after": rfc3339(signing.not_after.timestamp()),
+        }
+        if signing
+        else None,
+    }
 
 
 def _device_authority(info: "DeviceAuthorityInfo") -> Mapping[str, Any]:
