@@ -12,9 +12,11 @@ import shutil
 import signal
 import socket
 import subprocess
+import threading
 import time
 from functools import cached_property
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any, Final, Self
 from urllib.error import URLError
 from urllib.request import ProxyHandler, build_opener
@@ -86,10 +88,12 @@ class Emulator:
 
     @classmethod
     def _start_on(cls, port: int, program: Path, directory: Path, *, keep_state: bool) -> Self:
-        temporary = directory / "tmp"
-        # What an emulator that was killed has left; its state is elsewhere.
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
+        directory.mkdir(parents=True, exist_ok=True)
+        # An earlier emulator has left tens of thousands of files, the unpacked functions: nobody shall wait until they
+        # are gone, and what is not by the end of this process goes the next time.
+        left = list(directory.glob("tmp-*"))
+        threading.Thread(target=_remove, args=(left,), name="emulator-clean-up", daemon=True).start()
+        temporary = Path(mkdtemp(prefix="tmp-", dir=directory))
         log = directory / "emulator.log"
         # Functions inherit the emulator's environment: nothing of ours may leak into them.
         environment = {
@@ -242,6 +246,11 @@ class Emulator:
 
 class _PortTakenError(EmulatorError):
     pass
+
+
+def _remove(directories: list[Path]) -> None:
+    for directory in directories:
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def _free_port() -> int:

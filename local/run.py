@@ -171,6 +171,7 @@ def _stay(stage: Stage, progress: Progress) -> None:
             with progress.step("Another iPhone enrolls, to stay and obey"):
                 device.enroll(administrator.picomdm("enroll", "link", "--max-uses", "1")["url"])
         try:
+            _keep(device, state)
             _guide(stage, device.udid, progress)
             with device.listening():
                 while True:
@@ -180,11 +181,15 @@ def _stay(stage: Stage, progress: Progress) -> None:
                     customer.left_over()
                     time.sleep(_LOOK_SECONDS)
         finally:
-            if device.is_enrolled:
-                state.touch(mode=0o600)
-                state.write_bytes(remember(device))
-            else:
-                state.unlink(missing_ok=True)
+            _keep(device, state)
+
+
+def _keep(device: SimulatedDevice, state: Path) -> None:
+    if device.is_enrolled:
+        state.touch(mode=0o600)
+        state.write_bytes(remember(device))
+    else:
+        state.unlink(missing_ok=True)
 
 
 def _guide(stage: Stage, udid: str, progress: Progress) -> None:
