@@ -7,7 +7,7 @@ from aws_lambda_powertools.logging import correlation_paths
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from mdmlib import runtime
-from mdmlib.http import enroll_edge, gateway
+from mdmlib.http import enroll_edge, gateway, pages
 from mdmlib.observability import logger
 
 app = APIGatewayHttpResolver()
@@ -15,30 +15,30 @@ enroll_edge.register_error_handlers(app)
 
 
 @app.get("/mdm/enroll/<token>")
-def get_profile(token: str) -> Response[bytes]:
+def get_profile(token: str) -> Response[Any]:
     """Hand out an enrollment profile to whoever has a link."""
-    return enroll_edge.profile(runtime.enrollment_links().profile(token))
+    return _download(runtime.enrollment_links().profile(token))
 
 
 @app.route("/mdm/enroll", method=["GET", "POST"])
-def enroll_without_link() -> Response[bytes]:
+def enroll_without_link() -> Response[Any]:
     """Hand out an enrollment profile by ADE to a device that shows its MachineInfo, else to everybody if it is open."""
     machine_info = enroll_edge.decode_machine_info(app.current_event)
     if machine_info is not None:
         return enroll_edge.profile(runtime.ade_enrollment().profile(machine_info))
-    return enroll_edge.profile(runtime.enrollment_links().open_profile())
+    return _download(runtime.enrollment_links().open_profile())
 
 
 @app.get("/ota/enroll/<token>")
-def begin_ota(token: str) -> Response[bytes]:
+def begin_ota(token: str) -> Response[Any]:
     """Begin an over-the-air enrollment for whoever has a link."""
-    return enroll_edge.profile(runtime.ota_enrollment().profile_service(token))
+    return _download(runtime.ota_enrollment().profile_service(token))
 
 
 @app.get("/ota/enroll")
-def begin_open_ota() -> Response[bytes]:
+def begin_open_ota() -> Response[Any]:
     """Begin an over-the-air enrollment for everybody, where the deployment says so."""
-    return enroll_edge.profile(runtime.ota_enrollment().profile_service(None))
+    return _download(runtime.ota_enrollment().profile_service(None))
 
 
 @app.post("/ota/phase23")
@@ -47,10 +47,20 @@ def continue_ota() -> Response[bytes]:
     return enroll_edge.profile(runtime.ota_enrollment().answer(gateway.body_of(app.current_event)))
 
 
+@app.get("/mdm")
+def get_page() -> Response[str]:
+    """Tell a person who opened the address that devices report to what it is."""
+    return pages.server(runtime.settings().organization)
+
+
 @app.route("/scep", method=["GET", "POST"])
 def scep() -> Response[bytes]:
     """Answer a SCEP client."""
     return enroll_edge.answer_scep(enroll_edge.decode_scep(app.current_event), runtime.certificate_authority())
+
+
+def _download(profile: bytes) -> Response[Any]:
+    return enroll_edge.download(app.current_event, profile, runtime.enrollment_profiles().options().organization)
 
 
 @logger.inject_lambda_context(correlation_id_path=correlation_paths.API_GATEWAY_HTTP)

@@ -14,6 +14,7 @@ from functions.enroll import app as enroll
 from local.emulator import Emulator
 from mdmlib import runtime
 from mdmlib.settings import Settings
+from tests.aws_calls import DynamoDBCalls
 from tests.gateway import Answer, Gateway, http_event
 from tests.portal import push_certificate
 from tests.scep_client import ScepClient, rsa_key
@@ -92,6 +93,40 @@ def test_whoever_has_no_good_link_sees_a_page_and_no_reason(
         assert b"cannot be used" in answer.body
         assert b"revoked" not in answer.body
         assert log.records[-1].__dict__["code"] == code
+
+
+WINDOWS = {"User-Agent": "Mozilla/5.0 (Windows NT 10.0; Win64; x64) Chrome/131.0.0.0 Safari/537.36"}
+SAFARI = {"User-Agent": "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) Version/18.1 Safari/605.1.15"}
+
+
+@pytest.mark.parametrize("path", ["/mdm/enroll/{token}", "/ota/enroll/{token}"])
+def test_whoever_opens_a_link_elsewhere_is_told_to_open_it_on_the_device(
+    enrollment: Enrollment, token: str, path: str
+) -> None:
+    url = path.replace("{token}", token)
+    on_pc = enrollment.request("GET", url, headers=WINDOWS)
+    on_mac = enrollment.request("GET", url, headers=SAFARI)
+
+    assert (on_pc.status, on_pc.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert b"in Safari" in on_pc.body
+    assert token.encode() not in on_pc.body
+    assert on_mac.headers["content-type"] == "application/x-apple-aspen-config"
+
+
+def test_a_link_that_is_over_says_so_elsewhere_too(enrollment: Enrollment) -> None:
+    answer = enrollment.request("GET", f"/mdm/enroll/{'x' * 43}", headers=WINDOWS)
+
+    assert answer.status == 404
+    assert b"cannot be used" in answer.body
+
+
+def test_whoever_opens_the_address_of_devices_is_told_what_it_is(enrollment: Enrollment) -> None:
+    calls = DynamoDBCalls(runtime.dynamodb_client())
+    answer = enrollment.request("GET", "/mdm", headers=WINDOWS)
+
+    assert (answer.status, answer.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert b"device management server" in answer.body
+    assert calls.take() == []
 
 
 def test_open_enrollment_needs_no_link(enrollment: Enrollment, monkeypatch: pytest.MonkeyPatch) -> None:

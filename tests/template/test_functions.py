@@ -184,6 +184,7 @@ def test_nothing_is_public_but_the_device_edge(template: Template) -> None:
     }
 
     assert public == {
+        "GET /mdm",
         "PUT /mdm",
         "PUT /mdm/checkin",
         "PUT /mdm/connect",

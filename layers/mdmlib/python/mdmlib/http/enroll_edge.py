@@ -1,12 +1,12 @@
 """Enrollment's own corner of the device edge: SCEP's queries and content types, and pages for people.
 
-Refusals are those of :mod:`mdmlib.http.device_edge`, except that whoever opens a link that is over sees a page:
-it is a person with a browser.
+Refusals are those of :mod:`mdmlib.http.device_edge`, except that whoever opens a link that is over sees a page
+(:mod:`mdmlib.http.pages`): it is a person with a browser.
 """
 
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
 from aws_lambda_powertools.event_handler import Response
@@ -20,7 +20,7 @@ from mdmlib.errors import (
     NotFoundError,
     PicoMDMError,
 )
-from mdmlib.http import device_edge
+from mdmlib.http import device_edge, pages
 from mdmlib.http.gateway import body_of, headers_of
 from mdmlib.observability import logger
 
@@ -31,14 +31,6 @@ if TYPE_CHECKING:
     from mdmlib.services.certificate_authority import CertificateAuthorityService
 
 _NO_STORE: Final = {"Cache-Control": "no-store"}
-
-_PAGE: Final = (
-    "<!DOCTYPE html>\n"
-    '<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-    "<title>Enrollment</title>"
-    "<p>This enrollment link cannot be used. Ask whoever gave it to you for a new one."
-    "</html>\n"
-)
 
 
 @dataclass(frozen=True)
@@ -103,6 +95,13 @@ def profile(body: bytes) -> Response[bytes]:
     return Response(HTTPStatus.OK, content_type=enrollment_profile.CONTENT_TYPE, body=body, headers=_NO_STORE)
 
 
+def download(event: "APIGatewayProxyEventV2", body: bytes, organization: str | None) -> Response[Any]:
+    """Answer with a profile, or tell a person with a browser elsewhere to open the address on the device."""
+    if pages.is_browser_elsewhere(headers_of(event).get("user-agent", "")):
+        return pages.enroll_on_a_device(organization or "")
+    return profile(body)
+
+
 def register_error_handlers(app: "APIGatewayHttpResolver") -> None:
     """Answer errors as the device edge does, and with a page that says nothing where a person may read it."""
     device_edge.register_error_handlers(app)
@@ -116,10 +115,10 @@ def register_error_handlers(app: "APIGatewayHttpResolver") -> None:
         return Response(HTTPStatus.FORBIDDEN, content_type=error_code.MEDIA_TYPE, body=body.decode(), headers=_NO_STORE)
 
     @app.exception_handler([ForbiddenError, NotFoundError])
-    def turn_away(error: PicoMDMError) -> Response[bytes]:
+    def turn_away(error: PicoMDMError) -> Response[str]:
         status = device_edge.status_of(error)
         logger.warning("Enrollment refused", code=error.code, reason=error.message, status=int(status))
-        return Response(status, content_type="text/html; charset=utf-8", body=_PAGE.encode(), headers=_NO_STORE)
+        return (pages.link_missing if error.code == "enrollment_not_open" else pages.link_unusable)(status)
 
 
 def _query(raw: str) -> dict[str, str]:
