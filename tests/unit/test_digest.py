@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from local.device.network_login import respond
 from mdmlib.apple.digest import DigestResponse, challenge, password_digest
 from mdmlib.errors import MalformedBodyError
 
@@ -51,6 +52,16 @@ def test_who_has_the_password_answers_the_challenge(method: str, qop: str) -> No
     assert response.answers(password_digest("anna", "PicoMDM", "secret"))
     assert not response.answers(password_digest("anna", "PicoMDM", "Secret"))
     assert not response.answers(password_digest("anna", "Elsewhere", "secret"))
+
+
+@pytest.mark.parametrize("password", ["secret", "пароль 密码"])
+def test_a_simulated_mac_answers_the_challenge(password: str) -> None:
+    text = respond(challenge(realm="PicoMDM", nonce="N"), user="anna", password=password, client_nonce="c")
+    response = DigestResponse.parse(text)
+
+    assert (response.user, response.realm, response.nonce) == ("anna", "PicoMDM", "N")
+    assert response.answers(password_digest("anna", "PicoMDM", password))
+    assert not response.answers(password_digest("anna", "PicoMDM", password + "!"))
 
 
 def test_names_and_passwords_of_any_script_are_taken() -> None:
