@@ -159,7 +159,7 @@ class DeclarativeClient:
         self.declarations = {}
         self.reports = []
 
-    def synchronize(self, tokens: bytes | None) -> None:
+    def synchronize(self, tokens: bytes | None = None) -> None:
         """Do what a DeclarativeManagement command asks for; ``tokens`` is its ``Data``.
 
         Raises what a check-in raises, and :class:`~local.device.errors.ProtocolViolation`.

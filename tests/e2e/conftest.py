@@ -4,6 +4,13 @@
 ``stack``                 session  the template, built and deployed onto the emulator (:class:`local.stack.Stack`)
 ``world``                 session  where everything is: admin API, push service, a customer's listener, a topic
 ``ready_for_enrollment``  session  the push certificate of the topic is uploaded
+``administrator``         session  whoever signs requests to the admin API (:class:`local.administrator.Administrator`)
+``pushes``                session  the simulated APNs, as devices are woken by it
+``link``                  session  an enrollment link for as many devices as there are
+``make_device``           test     makes simulated devices; none may have anything to complain about in the end
+``enroll``                test     makes a device and enrolls it with ``link``
+``queue``                 test     queues a command for an enrollment; returns its CommandUUID
+``setting``               test     sets variables of a function's environment, as a deployment with other parameters
 ========================  =======  ==================================================================================
 
 At the end, the push service must have seen nothing that a device or Apple would have objected to.
@@ -11,12 +18,14 @@ At the end, the push service must have seen nothing that a device or Apple would
 
 import secrets
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
 
 from local.administrator import Administrator
+from local.device import Habits, Hardware, SimulatedApns, SimulatedDevice
 from local.life import World
 from local.processes import Program
 from local.stack import Stack
@@ -66,3 +75,80 @@ def ready_for_enrollment(stack: Stack, world: World) -> None:
     answer = administrator.request("PUT", "/v1/pushcert", body=certificate)
     administrator.close()
     assert answer.status_code == 200, answer.text
+
+
+@pytest.fixture(scope="session")
+def administrator(world: World) -> Iterator[Administrator]:
+    with Administrator(world.admin_url, world.keys) as administrator:
+        yield administrator
+
+
+@pytest.fixture(scope="session")
+def pushes(world: World) -> Iterator[SimulatedApns]:
+    pushes = SimulatedApns(world.apns_control)
+    yield pushes
+    pushes.close()
+
+
+@pytest.fixture(scope="session")
+def link(administrator: Administrator, ready_for_enrollment: None) -> str:
+    answer = administrator.request("POST", "/v2/enrollment-links", document={})
+    assert answer.status_code == 201, answer.text
+    url: str = answer.json()["url"]
+    return url
+
+
+@pytest.fixture
+def make_device(world: World, pushes: SimulatedApns) -> Iterator[Callable[..., SimulatedDevice]]:
+    devices: list[SimulatedDevice] = []
+    with ExitStack() as to_close:
+
+        def make(hardware: Hardware | None = None, **more: Any) -> SimulatedDevice:
+            device = SimulatedDevice(hardware or Hardware.iphone(), push=pushes, trust=world.trust, **more)
+            devices.append(to_close.enter_context(device))
+            return device
+
+        yield make
+        for device in devices:
+            if device.is_enrolled:
+                device.check_out()
+            assert not device.violations
+            assert not device.failures
+
+
+@pytest.fixture
+def enroll(make_device: Callable[..., SimulatedDevice], link: str) -> Callable[..., SimulatedDevice]:
+    def make(hardware: Hardware | None = None, habits: Habits | None = None, **more: Any) -> SimulatedDevice:
+        device = make_device(hardware, habits=habits, **more)
+        device.enroll(link)
+        return device
+
+    return make
+
+
+@pytest.fixture
+def queue(administrator: Administrator) -> Callable[..., str]:
+    def queue(enrollment_id: str, request_type: str, **fields: Any) -> str:
+        document = {"udid": enrollment_id, "request_type": request_type, **fields}
+        answer = administrator.request("POST", "/v1/commands", document=document)
+        assert answer.status_code == 201, answer.text
+        command_uuid: str = answer.json()["payload"]["command_uuid"]
+        return command_uuid
+
+    return queue
+
+
+@pytest.fixture
+def setting(stack: Stack) -> Iterator[Callable[..., None]]:
+    functions = stack.emulator.lambda_
+    before: dict[str, dict[str, str]] = {}
+
+    def set_(function: str, **variables: str) -> None:
+        name = f"{stack.name}-{function}"
+        environment = functions.get_function_configuration(FunctionName=name)["Environment"]["Variables"]
+        before.setdefault(name, environment)
+        functions.update_function_configuration(FunctionName=name, Environment={"Variables": environment | variables})
+
+    yield set_
+    for name, environment in before.items():
+        functions.update_function_configuration(FunctionName=name, Environment={"Variables": environment})

@@ -2,86 +2,28 @@
 
 import base64
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from typing import Any
 
 import pytest
 
-from local.administrator import Administrator
 from local.device import (
     Habits,
     Handled,
     Hardware,
     MessageForm,
+    Renewal,
     ScepDialect,
     SignatureForm,
     SimulatedApns,
     SimulatedDevice,
 )
-from local.life import World
 
 PUSH_SECONDS = 30.0
 
 MakeDevice = Callable[..., SimulatedDevice]
 Queue = Callable[..., str]
-
-
-@pytest.fixture(scope="module")
-def administrator(world: World) -> Iterator[Administrator]:
-    with Administrator(world.admin_url, world.keys) as administrator:
-        yield administrator
-
-
-@pytest.fixture(scope="module")
-def link(administrator: Administrator, ready_for_enrollment: None) -> str:
-    """A link for as many devices as there are."""
-    answer = administrator.request("POST", "/v2/enrollment-links", document={})
-    assert answer.status_code == 201, answer.text
-    url: str = answer.json()["url"]
-    return url
-
-
-@pytest.fixture(scope="module")
-def pushes(world: World) -> Iterator[SimulatedApns]:
-    pushes = SimulatedApns(world.apns_control)
-    yield pushes
-    pushes.close()
-
-
-@pytest.fixture
-def enroll(world: World, link: str, pushes: SimulatedApns) -> Iterator[MakeDevice]:
-    """Enroll a device; at the end none may have anything to complain about, and all check out."""
-    devices: list[SimulatedDevice] = []
-    with ExitStack() as to_close:
-
-        def make(hardware: Hardware | None = None, habits: Habits | None = None) -> SimulatedDevice:
-            device = SimulatedDevice(hardware or Hardware.iphone(), push=pushes, trust=world.trust, habits=habits)
-            devices.append(to_close.enter_context(device))
-            device.enroll(link)
-            return device
-
-        yield make
-        for device in devices:
-            if device.is_enrolled:
-                device.check_out()
-            assert not device.violations
-            assert not device.failures
-
-
-@pytest.fixture
-def queue(administrator: Administrator) -> Queue:
-    """Queue a command for an enrollment; return its CommandUUID."""
-
-    def queue(enrollment_id: str, request_type: str, **fields: Any) -> str:
-        document = {"udid": enrollment_id, "request_type": request_type, **fields}
-        answer = administrator.request("POST", "/v1/commands", document=document)
-        assert answer.status_code == 201, answer.text
-        command_uuid: str = answer.json()["payload"]["command_uuid"]
-        return command_uuid
-
-    return queue
 
 
 def done(handled: list[Handled]) -> list[tuple[str, str]]:
@@ -163,13 +105,16 @@ def test_a_renewed_identity_is_known_at_once(enroll: MakeDevice, queue: Queue) -
     assert done(device.connect()) == [(uuid, "Acknowledged")]
 
 
-def test_the_profile_may_be_installed_anew_by_a_command(enroll: MakeDevice, queue: Queue, link: str) -> None:
-    device = enroll()
+@pytest.mark.parametrize("renewal", Renewal)
+def test_the_profile_may_be_installed_anew_by_a_command(
+    enroll: MakeDevice, queue: Queue, link: str, renewal: Renewal
+) -> None:
+    device = enroll(habits=Habits(renewal=renewal))
     old = device.identity
     fresh = device.download_profile(link)
     uuid = queue(device.udid, "InstallProfile", payload=base64.b64encode(fresh.body).decode())
 
-    # Its report comes from the identity that the new Authenticate replaced, on a command that it cleared.
+    # Its report comes from the identity that was replaced, after a new Authenticate on a command that it cleared.
     assert done(device.connect()) == [(uuid, "Acknowledged")]
     assert device.identity.certificate != old.certificate
     later = queue(device.udid, "SecurityInfo")
