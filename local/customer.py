@@ -117,7 +117,7 @@ class Customer:
                     sender="PicoMDM",
                     receiver="customer",
                     what=f"POST {delivery['path']}",
-                    note=f"{heard.told}{', again' if earlier else ''}, HMAC verified",
+                    note=f"{heard.told}{', again' if earlier else ''}, HMAC ok",
                     status=delivery["status"],
                     sent=len(body),
                 )
