@@ -52,16 +52,25 @@ class Received:
 
     def kept_message(self, sealer: Sealer) -> Message:
         """Return the item that keeps the message whole, in place of the last one of its type."""
-        item = tables.MESSAGE + self.message.message_type
-        body = sealer.seal(self.message.body, place=f"{self.id}/{item}")
-        return Message(self.id, item, body=body, received_at=self.seconds)
+        return kept_message(self.message, sealer, at=self.seconds)
 
     def secret(self, sealer: Sealer, name: str, value: bytes) -> EnrollmentSecret:
         """Return the item that keeps a secret of the enrollment."""
-        item = tables.SECRET + name
-        return EnrollmentSecret(
-            self.id, item, value=sealer.seal(value, place=f"{self.id}/{item}"), received_at=self.seconds
-        )
+        return kept_secret(self.id, name, value, sealer, at=self.seconds)
+
+
+def kept_message(message: CheckinMessage, sealer: Sealer, *, at: int) -> Message:
+    """Return the item that keeps a message whole, in place of the last one of its type. ``at`` is in epoch seconds."""
+    id_, item = message.enrollment_id.value, tables.MESSAGE + message.message_type
+    return Message(id_, item, body=sealer.seal(message.body, place=f"{id_}/{item}"), received_at=at)
+
+
+def kept_secret(enrollment_id: str, name: str, value: bytes, sealer: Sealer, *, at: int) -> EnrollmentSecret:
+    """Return the item that keeps a secret of an enrollment. ``at`` is in epoch seconds."""
+    item = tables.SECRET + name
+    return EnrollmentSecret(
+        enrollment_id, item, value=sealer.seal(value, place=f"{enrollment_id}/{item}"), received_at=at
+    )
 
 
 @dataclass(frozen=True)

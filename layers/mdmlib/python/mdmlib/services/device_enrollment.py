@@ -20,6 +20,7 @@ from mdmlib.store.tables import Certificate, Enrollment, EnrollmentSecret
 from mdmlib.store.transactions import ConditionsFailedError, Delete, Put, Update, Write, transact
 
 if TYPE_CHECKING:
+    from pynamodb.expressions.condition import Condition
     from pynamodb.expressions.update import Action
 
 
@@ -122,67 +123,81 @@ class DeviceEnrollment:
     ) -> list[Write]:
         id_ = message.enrollment_id.value
         certificate = received.certificate
-        actions: list[Action] = [
-            Enrollment.cls.set(Enrollment),
-            Enrollment.type.set(message.enrollment_id.type.value),
-            Enrollment.state.set("authenticated"),
-            Enrollment.listing_shard.set(tables.shard_of(id_)),
-            Enrollment.topic.set(message.topic),
+        actions = [
+            *begun(message, record, at=received.seconds),
             Enrollment.identity.set(certificate.hash),
             Enrollment.identity_not_after.set(int(certificate.not_after.timestamp())),
             Enrollment.expiring_shard.set(tables.shard_of(id_)),
-            Enrollment.generation.set(tables.next_generation(record.generation) if record else tables.FIRST_GENERATION),
-            Enrollment.epoch.set((record.epoch if record else 0) + 1),
-            Enrollment.token_update_tally.set(0),
             Enrollment.authenticate_hash.set(received.hash),
             Enrollment.authenticate_event_id.set(received.event_id),
-            Enrollment.authenticated_at.set(received.seconds),
             Enrollment.last_seen_at.set(received.seconds),
         ]
-        known = (
-            (Enrollment.serial_number, message.serial_number),
-            (Enrollment.model, message.model),
-            (Enrollment.model_name, message.model_name),
-            (Enrollment.product_name, message.product_name),
-            (Enrollment.os_version, message.os_version),
-            (Enrollment.build_version, message.build_version),
-            (Enrollment.device_name, message.device_name),
-            (Enrollment.imei, message.imei),
-            (Enrollment.meid, message.meid),
-        )
-        # What a message does not carry stays as it is known: not every OS sends every key.
-        actions += [attribute.set(value) for attribute, value in known if value]
         if record and record.identity and record.identity != certificate.hash:
             actions += self._associations.replacing(record.identity, at=received.at)
         actions.append(Enrollment.link.set(link) if link else Enrollment.link.remove())
         # What a renewal issued before this does not take the new enrollment over.
         actions += end_of_renewal()
-        actions += [
-            attribute.remove()
-            for attribute in (
-                Enrollment.push,
-                Enrollment.push_token_hash,
-                Enrollment.push_failure,
-                Enrollment.push_failed_at,
-                Enrollment.token_update_hash,
-                Enrollment.token_update_event_id,
-                Enrollment.token_updated_at,
-                Enrollment.enrolled_at,
-                Enrollment.checked_out_at,
-                Enrollment.awaiting_configuration,
-            )
-        ]
-        unchanged = (
-            (Enrollment.generation == record.generation) & (Enrollment.epoch == record.epoch)
-            if record
-            else Enrollment.item.does_not_exist()
-        )
         return [
-            Update("record", Enrollment(id_, tables.RECORD), actions, unchanged),
+            Update("record", Enrollment(id_, tables.RECORD), actions, same_life(record)),
             association(certificate, id_, at=received.at),
             Put("message", received.kept_message(self._sealer)),
             Delete("bootstrap token", EnrollmentSecret(id_, tables.SECRET + BOOTSTRAP_TOKEN)),
         ]
+
+
+def begun(message: Authenticate, record: Enrollment | None, *, at: int) -> "list[Action]":
+    """Return what a record becomes when an enrollment begins, whoever brought the message.
+
+    ``at`` is in epoch seconds. The queue and the user channels of the enrollment before end with it.
+    """
+    actions: list[Action] = [
+        Enrollment.cls.set(Enrollment),
+        Enrollment.type.set(message.enrollment_id.type.value),
+        Enrollment.state.set("authenticated"),
+        Enrollment.listing_shard.set(tables.shard_of(message.enrollment_id.value)),
+        Enrollment.topic.set(message.topic),
+        Enrollment.generation.set(tables.next_generation(record.generation) if record else tables.FIRST_GENERATION),
+        Enrollment.epoch.set((record.epoch if record else 0) + 1),
+        Enrollment.token_update_tally.set(0),
+        Enrollment.authenticated_at.set(at),
+    ]
+    known = (
+        (Enrollment.serial_number, message.serial_number),
+        (Enrollment.model, message.model),
+        (Enrollment.model_name, message.model_name),
+        (Enrollment.product_name, message.product_name),
+        (Enrollment.os_version, message.os_version),
+        (Enrollment.build_version, message.build_version),
+        (Enrollment.device_name, message.device_name),
+        (Enrollment.imei, message.imei),
+        (Enrollment.meid, message.meid),
+    )
+    # What a message does not carry stays as it is known: not every OS sends every key.
+    actions += [attribute.set(value) for attribute, value in known if value]
+    actions += [
+        attribute.remove()
+        for attribute in (
+            Enrollment.push,
+            Enrollment.push_token_hash,
+            Enrollment.push_failure,
+            Enrollment.push_failed_at,
+            Enrollment.token_update_hash,
+            Enrollment.token_update_event_id,
+            Enrollment.token_updated_at,
+            Enrollment.enrolled_at,
+            Enrollment.checked_out_at,
+            Enrollment.awaiting_configuration,
+        )
+    ]
+    return actions
+
+
+def same_life(record: Enrollment | None) -> "Condition":
+    """Return the condition that nothing began or ended since the record was read, or found missing."""
+    if record is None:
+        return Enrollment.item.does_not_exist()
+    unchanged: Condition = (Enrollment.generation == record.generation) & (Enrollment.epoch == record.epoch)
+    return unchanged
 
 
 def _check_certificate(certificate: Certificate | None, message: Authenticate) -> None:

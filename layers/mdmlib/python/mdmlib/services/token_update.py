@@ -134,36 +134,42 @@ class PushTokens:
         raise UnavailableError("Other messages of the same enrollment kept coming first.")
 
     def _enrolled(self, received: Received, message: TokenUpdate, *, tally: int) -> "list[Action]":
-        id_ = message.enrollment_id.value
-        push = PushInfo(token=message.push_token.hex(), magic=message.push_magic)
-        actions: list[Action] = [
-            Enrollment.state.set("enrolled"),
-            Enrollment.topic.set(message.topic),
-            Enrollment.push.set(push.seal(self._sealer, id_)),
-            Enrollment.push_token_hash.set(push.token_hash),
-            Enrollment.push_failure.remove(),
-            Enrollment.push_failed_at.remove(),
-            Enrollment.token_update_tally.set(tally),
+        return [
+            *completed(message, self._sealer, tally=tally, at=received.seconds),
             Enrollment.token_update_hash.set(received.hash),
             Enrollment.token_update_event_id.set(received.event_id),
-            Enrollment.token_updated_at.set(received.seconds),
             Enrollment.last_seen_at.set(received.seconds),
         ]
-        if tally == 1:
-            actions.append(Enrollment.enrolled_at.set(received.seconds))
-        if message.awaiting_configuration is not None:
-            actions.append(Enrollment.awaiting_configuration.set(message.awaiting_configuration))
-        if message.user_short_name:
-            actions.append(Enrollment.user_short_name.set(message.user_short_name))
-        if message.user_long_name:
-            actions.append(Enrollment.user_long_name.set(message.user_long_name))
-        return actions
 
     def _items(self, received: Received, message: TokenUpdate) -> list[Write]:
         items: list[Write] = [Put("message", received.kept_message(self._sealer))]
         if message.unlock_token:
             items.append(Put("unlock token", received.secret(self._sealer, UNLOCK_TOKEN, message.unlock_token)))
         return items
+
+
+def completed(message: TokenUpdate, sealer: Sealer, *, tally: int, at: int) -> "list[Action]":
+    """Return what the record learns from a TokenUpdate, whoever brought it. ``at`` is in epoch seconds."""
+    push = PushInfo(token=message.push_token.hex(), magic=message.push_magic)
+    actions: list[Action] = [
+        Enrollment.state.set("enrolled"),
+        Enrollment.topic.set(message.topic),
+        Enrollment.push.set(push.seal(sealer, message.enrollment_id.value)),
+        Enrollment.push_token_hash.set(push.token_hash),
+        Enrollment.push_failure.remove(),
+        Enrollment.push_failed_at.remove(),
+        Enrollment.token_update_tally.set(tally),
+        Enrollment.token_updated_at.set(at),
+    ]
+    if tally == 1:
+        actions.append(Enrollment.enrolled_at.set(at))
+    if message.awaiting_configuration is not None:
+        actions.append(Enrollment.awaiting_configuration.set(message.awaiting_configuration))
+    if message.user_short_name:
+        actions.append(Enrollment.user_short_name.set(message.user_short_name))
+    if message.user_long_name:
+        actions.append(Enrollment.user_long_name.set(message.user_long_name))
+    return actions
 
 
 def _login_unchanged(received: Received, item: EnrollmentSecret | None) -> Check:
