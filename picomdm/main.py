@@ -12,6 +12,7 @@ import typer
 
 from picomdm import (
     ade,
+    certificate_authorities,
     commands,
     device_authorities,
     devices,
@@ -36,6 +37,7 @@ app: Final = typer.Typer(
 )
 app.add_typer(enrollment_links.app, name="enroll")
 app.add_typer(ade.app, name="ade")
+app.add_typer(certificate_authorities.app, name="ca")
 app.add_typer(device_authorities.app, name="device-ca")
 app.add_typer(enrollment_profile.app, name="enrollment-profile")
 app.add_typer(push_certificates.app, name="push-cert")

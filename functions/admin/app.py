@@ -7,7 +7,7 @@ from aws_lambda_powertools.logging import correlation_paths
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from mdmlib import runtime
-from mdmlib.http import admin_edge, nanomdm, v2, v2_checkin, v2_enrollment
+from mdmlib.http import admin_edge, nanomdm, v2, v2_checkin, v2_enrollment, v2_identity
 from mdmlib.observability import logger
 
 app = APIGatewayHttpResolver()
@@ -91,6 +91,33 @@ def put_signing_identity() -> Response[str]:
 def delete_signing_identity() -> Response[str]:
     """Sign enrollment profiles no more."""
     return v2_enrollment.delete_signing_identity(runtime.enrollment_profiles())
+
+
+@app.put("/v2/certificate-authorities/<name>")
+def put_certificate_authority(name: str) -> Response[str]:
+    """Trust certificates that an authority has issued to devices."""
+    request = admin_edge.decode(app.current_event)
+    return v2_identity.put_certificate_authority(name, request, runtime.certificate_authorities())
+
+
+@app.get("/v2/certificate-authorities")
+def list_certificate_authorities() -> Response[str]:
+    """List the authorities whose certificates are trusted."""
+    request = admin_edge.decode(app.current_event)
+    return v2_identity.list_certificate_authorities(request, runtime.certificate_authorities())
+
+
+@app.get("/v2/certificate-authorities/<name>")
+def get_certificate_authority(name: str) -> Response[str]:
+    """Show an authority's certificates."""
+    request = admin_edge.decode(app.current_event)
+    return v2_identity.get_certificate_authority(name, request, runtime.certificate_authorities())
+
+
+@app.delete("/v2/certificate-authorities/<name>")
+def delete_certificate_authority(name: str) -> Response[str]:
+    """Trust an authority no more."""
+    return v2_identity.delete_certificate_authority(name, runtime.certificate_authorities())
 
 
 @app.put("/v2/device-certificate-authorities/<name>")

@@ -1,5 +1,6 @@
 """The SCEP CA against the tables: who gets an identity, how often, and who gets the same one again."""
 
+import plistlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -14,6 +15,7 @@ from cryptography.x509.oid import NameOID
 
 from local.emulator import Emulator
 from mdmlib.apple.certificates import issue, new_certificate_authority
+from mdmlib.apple.checkin import decode_checkin
 from mdmlib.apple.cms import SignerCertificate
 from mdmlib.apple.identity import IdentityVerifier, VerifiedCertificate
 from mdmlib.errors import MalformedBodyError, UnavailableError
@@ -39,6 +41,8 @@ from tests.scep_client import Answer, ScepClient, rsa_key
 
 HOUR = timedelta(hours=1)
 LINK = "0123456789abcdef" * 2
+UDID = "A5EF1BA1-586D-4F29-B4F3-759DADAC2DDD"
+AUTHENTICATE = plistlib.dumps({"MessageType": "Authenticate", "UDID": UDID, "Topic": "com.apple.mgmt.External.x"})
 
 BAD_ALG, BAD_MESSAGE_CHECK, BAD_REQUEST, BAD_CERT_ID = "0", "1", "2", "4"
 
@@ -145,7 +149,7 @@ def authority(settings: Settings, sealer: Sealer, clock: Clock) -> Authority:
 @pytest.fixture
 def device(fleet: Fleet, authority: Authority) -> IdentifiedDevice:
     authority.link()
-    device = IdentifiedDevice(fleet, "A5EF1BA1-586D-4F29-B4F3-759DADAC2DDD", authority, authority.client())
+    device = IdentifiedDevice(fleet, UDID, authority, authority.client())
     device.authenticate()
     device.token_update()
     return device
@@ -452,6 +456,25 @@ def test_a_device_that_never_gets_an_answer_is_not_remembered_without_end(device
 
     hashes = [device.authority.trust(certificate).hash for certificate in answers]
     assert device.record.renewed_identities == hashes[2:]
+
+
+def test_an_identity_of_an_uploaded_authority_is_renewed_by_ours(
+    authority: Authority, fleet: Fleet, clock: Clock
+) -> None:
+    """As of a device that came from another server."""
+    theirs = new_certificate_authority("Another Server", now=clock())
+    der = theirs.certificate.public_bytes(Encoding.DER)
+    CertificateAuthority("ca", "another-server", certificate=der, created_at=1).save()
+    client = authority.client()
+    former = issue(x509.load_der_x509_csr(client.csr(None)), ca=theirs, now=clock(), days=365)
+    verified = IdentityVerifier([theirs.certificate], grace=timedelta()).verify(
+        SignerCertificate(former.public_bytes(Encoding.DER)), at=clock()
+    )
+    fleet.checkin.receive(verified, decode_checkin(AUTHENTICATE), {})
+
+    renewed = authority.enroll(client.renewal(former, rsa_key("renewed")), None).certificate
+
+    assert authority.trust(renewed).hash in fleet.device(UDID, enrolled=False).record.renewed_identities
 
 
 # Renewing by a profile

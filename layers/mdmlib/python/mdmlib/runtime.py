@@ -6,7 +6,7 @@ httpx), and importing this module has no effect.
 
 import os
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mdmlib.services.ade_enrollment import AdeEnrollment
     from mdmlib.services.ade_rules import AdeSerialNumbers, MinimumOsVersions
     from mdmlib.services.blocking import Blocking
+    from mdmlib.services.certificate_authorities import CertificateAuthorities
     from mdmlib.services.certificate_authority import CertificateAuthorityService
     from mdmlib.services.checkin import CheckinService
     from mdmlib.services.connect import ConnectService
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from mdmlib.services.events import EventPublisher
     from mdmlib.services.housekeeping import Housekeeping
     from mdmlib.services.managed_users import ManagedUsers
+    from mdmlib.services.migration import Migration
     from mdmlib.services.ota_enrollment import OtaEnrollment
     from mdmlib.services.push import PushService
     from mdmlib.services.push_certificates import PushCertificates
@@ -341,6 +343,14 @@ def enqueue_service() -> "EnqueueService":
 
 
 @cache
+def migration() -> "Migration":
+    """Return what takes in check-in messages of another server."""
+    from mdmlib.services.migration import Migration
+
+    return Migration(enrollments=enrollments(), sweeps=sweeps(), sealer=sealer(), now=now)
+
+
+@cache
 def command_queues() -> "CommandQueues":
     """Return what clears queues and takes commands back."""
     from mdmlib.services.queue import CommandQueues
@@ -412,6 +422,15 @@ def certificate_authority() -> "CertificateAuthorityService":
     return CertificateAuthorityService(
         enrollments=enrollments(), challenges=scep_challenges(), sealer=sealer(), settings=settings(), now=now
     )
+
+
+@cache
+def certificate_authorities() -> "CertificateAuthorities":
+    """Return the authorities whose certificates prove identities."""
+    from mdmlib.services.certificate_authorities import CertificateAuthorities
+
+    bind_tables()
+    return CertificateAuthorities(now=now)
 
 
 @cache

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Final
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -12,6 +13,9 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from mdmlib.apple import ber
 from mdmlib.apple.cms import SignerCertificate
 from mdmlib.errors import IdentityError
+
+CERTIFICATE_NOT_OURS: Final = "certificate_not_ours"
+"""Code of the error for a certificate of an authority that is not trusted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +77,7 @@ class IdentityVerifier:
             except InvalidSignature:
                 continue
             return
-        raise IdentityError("The certificate was issued by none of our authorities.", code="certificate_not_ours")
+        raise IdentityError("The certificate was issued by none of our authorities.", code=CERTIFICATE_NOT_OURS)
 
 
 def _check_encoding(certificate: x509.Certificate, der: bytes) -> None:

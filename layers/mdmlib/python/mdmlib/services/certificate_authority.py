@@ -10,12 +10,12 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from pynamodb.exceptions import DoesNotExist, PutError
 
 from mdmlib.apple.certificates import CaIdentity, issue, new_certificate_authority, spki
-from mdmlib.apple.identity import IdentityVerifier, VerifiedCertificate
+from mdmlib.apple.identity import CERTIFICATE_NOT_OURS, IdentityVerifier, VerifiedCertificate
 from mdmlib.apple.scep import CertificateRequest, FailInfo, MessageType, PkiMessage, ScepRefusedError
 from mdmlib.errors import BadRequestError, ForbiddenError, IdentityError, UnavailableError
 from mdmlib.observability import logger
 from mdmlib.services.associations import MAX_RENEWED, Associations, certificate_ttl, same_identity
-from mdmlib.services.device_identity import Role
+from mdmlib.services.device_identity import Role, trusted_certificates
 from mdmlib.services.scep_challenges import Challenge, Purpose
 from mdmlib.store import tables
 from mdmlib.store.enrollments import LIVE_STATES
@@ -213,10 +213,15 @@ class CertificateAuthorityService:
         return [awaited, *self._new_certificate(certificate, key, link=device.link, renews=device)]
 
     def _verified(self, request: CertificateRequest, ca: CaIdentity) -> VerifiedCertificate:
-        """Return the request's signer as a certificate of this CA."""
-        verifier = IdentityVerifier([ca.certificate], grace=timedelta(days=self._settings.identity_grace_days))
+        """Return the request's signer as a certificate of this CA, or of an uploaded one, which this one takes over."""
+        grace, now = timedelta(days=self._settings.identity_grace_days), self._now()
         try:
-            return verifier.verify(request.signer, at=self._now())
+            try:
+                return IdentityVerifier([ca.certificate], grace=grace).verify(request.signer, at=now)
+            except IdentityError as error:
+                if error.code != CERTIFICATE_NOT_OURS:
+                    raise
+            return IdentityVerifier(trusted_certificates(), grace=grace).verify(request.signer, at=now)
         except IdentityError as error:
             raise _unfit(error.message, code=error.code) from error
 

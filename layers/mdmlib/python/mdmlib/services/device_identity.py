@@ -101,9 +101,20 @@ class DeviceIdentity:
     def _read_authorities(self) -> IdentityVerifier:
         self._read_at = self._now()
         return IdentityVerifier(
-            [x509.load_der_x509_certificate(authority.certificate) for authority in CertificateAuthority.query("ca")],
+            trusted_certificates(),
             grace=timedelta(days=self._settings.identity_grace_days),
         )
+
+
+def trusted_certificates() -> list[x509.Certificate]:
+    """Read the certificates of all authorities, ours and those that were uploaded."""
+    return [certificate for authority in CertificateAuthority.query("ca") for certificate in certificates_of(authority)]
+
+
+def certificates_of(authority: CertificateAuthority) -> list[x509.Certificate]:
+    """Return the certificates of an authority; each may have issued a device's."""
+    first = x509.load_der_x509_certificate(authority.certificate)
+    return [first, *(x509.load_pem_x509_certificates(authority.intermediates) if authority.intermediates else ())]
 
 
 class Role(Enum):

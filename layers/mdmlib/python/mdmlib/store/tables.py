@@ -366,10 +366,12 @@ class ResourceItem(Model):
 
 
 class CertificateAuthority(ResourceItem, discriminator="ca"):
-    """Collection ``ca``: the SCEP CA (``scep``) and, later, uploaded ones."""
+    """Collection ``ca``: the SCEP CA (``scep``; nothing else has a name that begins so) and uploaded ones."""
 
     certificate = BinaryAttribute(legacy_encoding=False)
     """DER."""
+    intermediates = BinaryAttribute(null=True, legacy_encoding=False)
+    """PEM: the other certificates of an uploaded bundle."""
     private_key = BinaryAttribute(null=True, legacy_encoding=False)
     """PKCS #8 DER, sealed for ``ca/<name>``."""
     created_at = NumberAttribute()
