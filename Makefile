@@ -44,7 +44,7 @@ demo: setup ## Play one life of a device and exit; fails when a step does
 	@$(BIN)/python -m local.run --demo
 
 test: setup ## Run all tests, the end-to-end ones against a deployed stack
-	@$(BIN)/pytest --numprocesses $(PROCESSES) --dist loadgroup $(TESTS)
+	@$(BIN)/pytest --numprocesses $(PROCESSES) --dist loadscope --no-loadscope-reorder $(TESTS)
 
 fuzz: setup $(FUZZ_STAMP) ## Fuzz every parser that a device can reach, FUZZ_SECONDS each (docs/testing.md)
 	@$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS) $(TARGETS)

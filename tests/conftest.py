@@ -20,11 +20,13 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import botocore.loaders
 import botocore.session
 import pytest
 from pytest_socket import disable_socket, enable_socket
+from xdist.scheduler import LoadScopeScheduling
 
 from local.aws_proxy import AwsProxy
 from local.emulator import Emulator
@@ -38,17 +40,21 @@ UNIT = Path(__file__).parent / "unit"
 END_TO_END = Path(__file__).parent / "e2e"
 
 
-# First: xdist reads the groups in its own hook.
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let processes share the work by files, so that a file's fixtures are made once.
+class OneStack(LoadScopeScheduling):
+    """Lets processes share the tests by files, whose fixtures are made once; the end-to-end tests have one process."""
 
-    The end-to-end tests stay together, for their stack is deployed once, and come first, for they take longest.
-    """
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.split("::", 1)[0]
+        return "tests/e2e" if file.startswith("tests/e2e/") else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneStack:
+    return OneStack(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the end-to-end tests first: one process has them all, and they take longest."""
     items.sort(key=lambda item: not item.path.is_relative_to(END_TO_END))
-    for item in items:
-        group = "e2e" if item.path.is_relative_to(END_TO_END) else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(autouse=True)
