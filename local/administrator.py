@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final, Self
 
 import httpx
@@ -109,7 +110,8 @@ class Administrator:
             Message(
                 sender="admin",
                 receiver="PicoMDM",
-                what=f"$ picomdm {' '.join(arguments)}",
+                # Paths as one would type them here.
+                what=f"$ picomdm {' '.join(arguments)}".replace(f"{Path.cwd()}/", ""),
                 milliseconds=(time.perf_counter() - begun) * 1000,
             )
         )
