@@ -40,7 +40,7 @@ UNIT = Path(__file__).parent / "unit"
 END_TO_END = Path(__file__).parent / "e2e"
 
 
-class OneStack(LoadScopeScheduling):
+class OneStack(LoadScopeScheduling):  # type: ignore[misc]  # xdist ships no types
     """Lets processes share the tests by files, whose fixtures are made once; the end-to-end tests have one process."""
 
     def _split_scope(self, nodeid: str) -> str:
