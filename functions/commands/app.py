@@ -1,4 +1,4 @@
-"""Administrators: commands, their queues and results, pushes, and blocked devices."""
+"""Administrators: commands, their queues and results, pushes, blocked devices, and enrollments of other servers."""
 
 from typing import Any, Final
 
@@ -28,6 +28,12 @@ def push(enrollment_ids: str) -> Response[str]:
     """Wake enrollments."""
     request = admin_edge.decode(app.current_event)
     return PUSH[request.dialect](enrollment_ids, request, runtime.enqueue_service())
+
+
+@app.put("/migration")
+def put_migration() -> Response[str]:
+    """Take in a check-in message of another server."""
+    return nanomdm.migrate(admin_edge.decode(app.current_event), runtime.migration())
 
 
 @app.get("/v2/enrollments/<enrollment_id>/commands")

@@ -19,7 +19,7 @@ from mdmlib.store.sealing import Sealer
 from tests.api_description import DescribedGateway
 from tests.deployment import Clock
 from tests.fleet import TOPIC, Fleet, FleetDevice
-from tests.gateway import Gateway
+from tests.gateway import Answer, Gateway
 
 UDID = "55693EB3-DF03-5FD1-9263-F7CDB8AD7FFD"
 PROFILE = b"""<?xml version="1.0" encoding="UTF-8"?><plist version="1.0"><dict/></plist>"""
@@ -499,3 +499,39 @@ def test_the_queue_of_an_unknown_enrollment_is_not_cleared(gateway: Gateway) -> 
     for path in ("/v2/enrollments/NOBODY/commands", "/v2/enrollments/NOBODY/commands/C1"):
         answer = gateway.delete(path)
         assert (answer.status, answer.document["code"]) == (404, "unknown_enrollment")
+
+
+# Messages of another server
+
+
+def migrate(gateway: Gateway, message: dict[str, Any], **query: str) -> Answer:
+    body = plistlib.dumps({"UDID": "55693EB3-DF03-5FD1-9263-F7CDB8AD7FFD", "Topic": TOPIC, **message})
+    headers = {"Content-Type": "application/x-apple-aspen-mdm-checkin"}
+    return gateway.request("PUT", "/migration", body, headers=headers, query=query)
+
+
+def test_a_message_of_another_server_is_taken_in_and_answered_with_nothing(gateway: Gateway) -> None:
+    token_update = {"MessageType": "TokenUpdate", "PushMagic": "x", "Token": b"x"}
+    assert migrate(gateway, token_update).status == 409
+    answers = [migrate(gateway, {"MessageType": "Authenticate"}), migrate(gateway, token_update)]
+
+    assert [(answer.status, answer.body) for answer in answers] == [(200, b"")] * 2
+    assert migrate(gateway, token_update, overwrite="1").status == 200
+
+
+@pytest.mark.parametrize(
+    ("message", "query", "code"),
+    [
+        ({"MessageType": "CheckOut"}, {}, "message_not_migrated"),
+        ({"MessageType": "Authenticate", "UDID": ""}, {}, "bad_request"),
+        ({"MessageType": "Authenticate"}, {"force": "1"}, "unknown_field"),
+        ({"MessageType": "Authenticate"}, {"overwrite": "perhaps"}, "invalid_field"),
+    ],
+)
+def test_what_is_no_message_of_an_enrollment_is_refused(
+    gateway: Gateway, message: dict[str, Any], query: dict[str, str], code: str
+) -> None:
+    answer = migrate(gateway, message, **query)
+
+    assert (answer.status, answer.document["code"]) == (400, code)
+    assert gateway.request("PUT", "/migration", b"no plist").status == 400

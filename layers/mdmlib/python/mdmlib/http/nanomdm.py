@@ -1,16 +1,19 @@
-"""NanoMDM's API: push certificates, pushes, version."""
+"""NanoMDM's API: push certificates, pushes, messages of another server, version."""
 
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
+from aws_lambda_powertools.event_handler import Response
+
 from mdmlib import __version__
+from mdmlib.apple.checkin import decode_checkin
 from mdmlib.errors import BadRequestError
 from mdmlib.http.admin_edge import AdminRequest, answer_nanomdm
+from mdmlib.http.fields import Fields
 
 if TYPE_CHECKING:
-    from aws_lambda_powertools.event_handler import Response
-
     from mdmlib.services.enqueue import EnqueueOutcome, EnqueueService
+    from mdmlib.services.migration import Migration
     from mdmlib.services.push_certificates import PushCertificateInfo, PushCertificates
 
 
@@ -39,6 +42,16 @@ def push(enrollment_ids: str, _: AdminRequest, enqueue: "EnqueueService") -> "Re
     The status is NanoMDM's: 200, 207 when some were not woken, 500 when none was.
     """
     return _api_result(enqueue.push([id_ for id_ in enrollment_ids.split(",") if id_]))
+
+
+def migrate(request: AdminRequest, migration: "Migration") -> "Response[str]":
+    """``PUT /migration``: take in a check-in message of another server, the body, without a certificate.
+
+    The answer is an empty 200. ``overwrite=1`` is ours: without it an enrollment that lives here is left alone.
+    """
+    overwrite = Fields(request.query, known=("overwrite",)).flag("overwrite", default=False)
+    migration.take(decode_checkin(request.body), overwrite=overwrite)
+    return Response(HTTPStatus.OK, body="")
 
 
 def _push_certificate(info: "PushCertificateInfo") -> dict[str, str]:
