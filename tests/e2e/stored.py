@@ -48,12 +48,17 @@ class Stored:
     @staticmethod
     def challenge_of(stack: Stack, link_id: str, expires_at: datetime) -> str:
         """Return a challenge as the deployment itself makes them."""
-        secret = StackSecret(
-            lambda: stack.emulator.secretsmanager,
-            secret_id=stack.outputs["SecretArn"],
-            now=lambda: datetime.now(UTC),
-        )
-        return ScepChallenges(sealer=Sealer(secret), now=lambda: datetime.now(UTC)).new(link_id, expires_at)
+        return ScepChallenges(sealer=sealer_of(stack), now=lambda: datetime.now(UTC)).new(link_id, expires_at)
+
+
+def sealer_of(stack: Stack) -> Sealer:
+    """Return what seals and opens as the deployment itself does."""
+    secret = StackSecret(
+        lambda: stack.emulator.secretsmanager,
+        secret_id=stack.outputs["SecretArn"],
+        now=lambda: datetime.now(UTC),
+    )
+    return Sealer(secret)
 
 
 def scan(stack: Stack, table: str) -> Iterator[dict[str, Any]]:
