@@ -332,8 +332,6 @@ def test_a_device_goes_on_as_if_nothing_had_been(device: SimulatedDevice, other_
 def page_of(wire: httpx.Client, url: str) -> tuple[int, str]:
     answer = wire.get(url)
     assert answer.headers["content-type"].startswith("text/html")
-    for reason in ("expired", "revoked", "used up", "unknown"):
-        assert reason not in answer.text
     return answer.status_code, answer.text
 
 
