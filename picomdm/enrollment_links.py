@@ -31,7 +31,8 @@ def link(
         made = operator.api.request("POST", _PATH, document=asked)
 
     def show() -> None:
-        uses = f"{made['max_uses']} devices" if made["max_uses"] else "any number of devices"
+        most = made["max_uses"]
+        uses = f"{most} device{'' if most == 1 else 's'}" if most else "any number of devices"
         terminal.note(f"Open this on a device; it is good for {uses} and ends {terminal.ago(made['expires_at'])}:")
         terminal.plain(made["url"])
         terminal.note(f"[dim]Revoke it with: picomdm enroll revoke {made['id']}[/dim]")

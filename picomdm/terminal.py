@@ -96,8 +96,10 @@ class Terminal:
         if instant is None:
             return None
         seconds = int((self.now() - datetime.fromisoformat(instant)).total_seconds())
+        # What was made for 7 days a moment ago ends in 7 days, to whoever made it.
+        length_of_time = seconds if seconds >= 0 else -seconds + 5
         for unit, length in _UNITS:
-            if (count := abs(seconds) // length) >= 1:
+            if (count := length_of_time // length) >= 1:
                 text = f"{count} {unit}{'s' if count > 1 else ''}"
                 return f"{text} ago" if seconds > 0 else f"in {text}"
         return "just now" if seconds >= 0 else "in less than a minute"
