@@ -111,7 +111,7 @@ def test_each_method_proves_who_a_device_is(configure: Callable[..., CaIdentity]
     assert edge(METHODS[method](idle, device)) == 200
 
 
-@pytest.mark.parametrize(("asked", "brought"), permutations(METHODS, 2))
+@pytest.mark.parametrize(("asked", "brought"), list(permutations(METHODS, 2)))
 def test_what_the_deployment_does_not_ask_for_proves_nothing(
     configure: Callable[..., CaIdentity], edge: Edge, asked: str, brought: str
 ) -> None:
