@@ -42,6 +42,7 @@ from local.device.errors import (
 )
 from local.device.habits import Habits, Renewal
 from local.device.hardware import Hardware, Platform
+from local.device.machine_info import MachineInfoForm
 from local.device.profile import EnrollmentMode, EnrollmentProfile
 from local.device.push import NoPushes, PushService, SimulatedApns
 from local.device.scep import ScepDialect
@@ -59,6 +60,7 @@ __all__ = [
     "Handled",
     "Hardware",
     "Identity",
+    "MachineInfoForm",
     "MessageForm",
     "NoAnswer",
     "NoPushes",

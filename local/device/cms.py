@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Final, Literal
+from typing import Final, Literal, Self
 
 from asn1crypto import algos, cms, core
 from asn1crypto import x509 as asn1_x509
@@ -24,6 +24,8 @@ PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 _CONTENT_TYPE: Final = "1.2.840.113549.1.9.3"
 _MESSAGE_DIGEST: Final = "1.2.840.113549.1.9.4"
 _SIGNING_TIME: Final = "1.2.840.113549.1.9.5"
+
+_PART_BYTES: Final = 1000
 
 _HASHES: Final[Mapping[str, hashes.HashAlgorithm]] = {
     # SHA-1 is what older devices sign with; a device still verifies it.
@@ -53,6 +55,14 @@ class Identity:
 
     key: PrivateKey
     certificate: x509.Certificate
+
+    @classmethod
+    def from_pem(cls, pem: bytes) -> Self:
+        """Read an identity of one key and its certificate."""
+        key = serialization.load_pem_private_key(pem, password=None)
+        if not isinstance(key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey):
+            raise TypeError("The key is neither RSA nor on a curve.")
+        return cls(key, x509.load_pem_x509_certificate(pem))
 
     @property
     def certificate_der(self) -> bytes:
@@ -138,7 +148,29 @@ def sign_message(
             detached=True,
             null_parameters=null_parameters,
         )
-    signer_info = _signer_info(body, identity, digest, None, null_parameters).dump()
+    return _signed_without_attributes(body, identity, digest, content=None, null_parameters=null_parameters)
+
+
+def sign_content(content: bytes, identity: Identity, *, form: SignatureForm, digest: Digest, at: datetime) -> bytes:
+    """Return a SignedData around ``content``, as a MachineInfo is."""
+    if form is SignatureForm.DER_WITH_ATTRIBUTES:
+        attributes = {_SIGNING_TIME: asn1_x509.Time({"utc_time": at}).dump()}
+        return sign(content, identity, digest=digest, attributes=attributes, detached=False)
+    # Octets in parts, as who signs a stream writes them.
+    parts = [content[index : index + _PART_BYTES] for index in range(0, len(content), _PART_BYTES)]
+    octets = _indefinite(0x24, *(core.OctetString(part).dump() for part in parts))
+    return _signed_without_attributes(content, identity, digest, content=_indefinite(0xA0, octets))
+
+
+def _signed_without_attributes(
+    to_sign: bytes,
+    identity: Identity,
+    digest: Digest,
+    *,
+    content: bytes | None,
+    null_parameters: bool = True,
+) -> bytes:
+    signer_info = _signer_info(to_sign, identity, digest, None, null_parameters).dump()
     return _indefinite(
         0x30,
         core.ObjectIdentifier("1.2.840.113549.1.7.2").dump(),
@@ -148,7 +180,7 @@ def sign_message(
                 0x30,
                 core.Integer(1).dump(),
                 _definite(0x31, _digest_algorithm(digest, null_parameters=null_parameters).dump()),
-                _indefinite(0x30, core.ObjectIdentifier("1.2.840.113549.1.7.1").dump()),
+                _indefinite(0x30, core.ObjectIdentifier("1.2.840.113549.1.7.1").dump(), content or b""),
                 _indefinite(0xA0, identity.certificate_der),
                 _definite(0x31, signer_info),
             ),

@@ -30,7 +30,7 @@ from local.device.wire import Observer, Wire
 
 
 class SimulatedDevice:
-    """One device. ``trust`` is a PEM file of the roots that it knows.
+    """One device. ``trust`` is a PEM file of the roots that it knows, ``built_in`` the identity that Apple gave it.
 
     Everything that the server did and a real device rejects is in ``violations``, whether it was raised or lived with.
     Usable from several threads; closing it closes its connections (it is a context manager).
@@ -40,6 +40,7 @@ class SimulatedDevice:
         self,
         hardware: Hardware,
         *,
+        built_in: Identity | None = None,
         push: PushService | None = None,
         trust: Path | None = None,
         habits: Habits | None = None,
@@ -67,7 +68,14 @@ class SimulatedDevice:
         self._identities = Identities(
             self._wire, hardware, dialect=self._habits.scep, now=now, random_bytes=random_bytes, sleep=sleep
         )
-        self._sources = ProfileSources(self._wire)
+        self._sources = ProfileSources(
+            self._wire,
+            hardware,
+            self._identities,
+            built_in=built_in,
+            form=self._habits.machine_info,
+            now=now,
+        )
         self._state = DeviceState(hardware.device_name)
         self._management: Management | None = None
         self._lock = threading.RLock()
@@ -148,6 +156,18 @@ class SimulatedDevice:
         """Get a profile and check it as a device does before it shows it to its user."""
         with self.violations.noting():
             return self._sources.download(url)
+
+    def enroll_by_ade(self, url: str, *, web_view: bool = False, awaiting_configuration: bool = False) -> None:
+        """Enroll in Setup Assistant, where Apple's list of devices says; through the web page if it has one."""
+        with self.violations.noting():
+            profile = self._sources.by_web_view(url) if web_view else self._sources.by_ade(url)
+        self.install(profile, awaiting_configuration=awaiting_configuration)
+
+    def enroll_over_the_air(self, url: str) -> None:
+        """Open a link to a Profile Service, go through its phases, and install what comes of it."""
+        with self.violations.noting():
+            profile = self._sources.over_the_air(url, self._state)
+        self.install(profile)
 
     def install(
         self, profile: EnrollmentProfile, *, access_token: str | None = None, awaiting_configuration: bool = False

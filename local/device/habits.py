@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from local.device.enrollment import MessageForm
+from local.device.machine_info import MachineInfoForm
 from local.device.scep import ScepDialect
 
 
@@ -22,6 +23,7 @@ class Habits:
 
     message: MessageForm = field(default_factory=MessageForm)
     scep: ScepDialect = field(default_factory=ScepDialect)
+    machine_info: MachineInfoForm = field(default_factory=MachineInfoForm)
     renewal: Renewal = Renewal.RENEWAL_REQ
     retry_delays: tuple[float, ...] = (0.2, 1.0)
     """Seconds before each repetition of a message that got no answer, or a 5xx."""

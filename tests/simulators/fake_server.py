@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from socket import socket
+from types import MappingProxyType
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
@@ -166,6 +167,15 @@ def issue(
     return builder.sign(signer, hashes.SHA256())
 
 
+class Page(NamedTuple):
+    """An answer."""
+
+    status: int
+    content_type: str | None
+    body: bytes = b""
+    headers: Mapping[str, str] = MappingProxyType({})
+
+
 @dataclass
 class FakeServer:
     """Profile, SCEP, check-in and connect on one address."""
@@ -183,6 +193,8 @@ class FakeServer:
     """Bodies to answer, by MessageType or Status, or by the endpoint of declarative management."""
     types: dict[str, str] = field(default_factory=dict)
     """Their content types."""
+    pages: dict[str, Callable[["Seen"], "Page"]] = field(default_factory=dict)
+    """What other paths than those of the protocol answer."""
     forgetful: bool = False
     """Never takes a command off the queue."""
     seen: list[Seen] = field(default_factory=list)
@@ -208,25 +220,27 @@ class FakeServer:
         found = [one.message for one in self.seen if one.method == "PUT"]
         return [one for one in found if kind in {None, one.get("MessageType"), one.get("Status")}]
 
-    def answer(self, request: Seen) -> tuple[int, str | None, bytes]:
+    def answer(self, request: Seen) -> "Page":
         self.seen.append(request)
         parts = urlsplit(request.path)
+        if page := self.pages.get(parts.path):
+            return page(request)
         if parts.path == "/scep":
             query = dict(parse_qsl(parts.query))
             pki_message = request.body
             if query["operation"] == "PKIOperation" and not pki_message:
                 pki_message = base64.b64decode(query["message"])
             kind, body = self.scep.answer(query["operation"], pki_message)
-            return 200, kind, body
+            return Page(200, kind, body)
         if parts.path.startswith("/mdm/enroll"):
-            return 200, self.profile_type, plistlib.dumps(self.profile)
+            return Page(200, self.profile_type, plistlib.dumps(self.profile))
         message = request.message
         kind = message.get("Endpoint") or message.get("MessageType") or message["Status"]
         if self.statuses.get(kind):
-            return self.statuses[kind].pop(0), self.types.get(kind), self.bodies.get(kind, b"")
+            return Page(self.statuses[kind].pop(0), self.types.get(kind), self.bodies.get(kind, b""))
         if "MessageType" in message:
-            return 200, self.types.get(kind), self.bodies.get(kind, b"")
-        return 200, None, self._next_command(message)
+            return Page(200, self.types.get(kind), self.bodies.get(kind, b""))
+        return Page(200, None, self._next_command(message))
 
     def _next_command(self, report: dict[str, Any]) -> bytes:
         if report["Status"] not in {"Idle", "NotNow"} and not self.forgetful:
@@ -306,13 +320,15 @@ class Handler(BaseHTTPRequestHandler):
     def handle_any(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
         headers = {name.lower(): value for name, value in self.headers.items()}
-        status, kind, answer = self.server.fake.answer(Seen(self.command, self.path, headers, body))
-        self.send_response(status)
-        if kind:
-            self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(answer)))
+        answer = self.server.fake.answer(Seen(self.command, self.path, headers, body))
+        self.send_response(answer.status)
+        if answer.content_type:
+            self.send_header("Content-Type", answer.content_type)
+        for name, value in answer.headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(answer.body)))
         self.end_headers()
-        self.wfile.write(answer)
+        self.wfile.write(answer.body)
 
     def do_GET(self) -> None:
         self.handle_any()
