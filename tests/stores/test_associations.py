@@ -13,7 +13,7 @@ from mdmlib.store import tables
 from mdmlib.store.tables import Certificate, Enrollment
 from tests.deployment import Clock
 from tests.fleet import Fleet, FleetDevice, certificate
-from tests.stores.test_races import interrupted
+from tests.interruptions import after_next_read
 
 A, B, C, D = "identity A", "identity B", "identity C", "identity D"
 
@@ -359,7 +359,7 @@ def test_a_renewed_identity_that_is_used_many_times_at_once_takes_over_once(devi
 
 def test_a_first_use_that_meets_a_new_enrollment_is_refused(device: FleetDevice, fleet: Fleet) -> None:
     renew(device, B)
-    interrupted(fleet, under(device, D).authenticate)
+    after_next_read(under(device, D).authenticate)
 
     assert refused(under(device, B).token_update) == "certificate_not_associated"
     assert device.record.identity == under(device, D).certificate.hash

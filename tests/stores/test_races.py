@@ -1,7 +1,24 @@
-"""Two things at once: every pair that the queue's design decides, made to happen."""
+"""Two things at once: every pair that the queue's design decides (design, section 2), made to happen.
 
-from collections.abc import Callable, Iterable, Iterator
+=====  ===========================================================================================================
+1      ``a_user_channel_that_meets_its_devices_check_out…``, ``…new_enrollment_begins_anew``
+2      ``an_authenticate_overtaken…``, ``one_authenticate_many_times_at_once…``, ``different_authenticates_at_once…``
+3      ``a_token_update_that_meets_a_new_authenticate…``; who may do what: ``test_associations.py``
+4      ``an_enqueue_that_meets…`` (four), ``a_sweep_that_meets…``; late sweeps: ``tests/functions/test_housekeeping.py``
+5      ``a_batch_whose_answer_was_lost…``, ``a_batch_that_wrote_nothing…``, ``a_resumed_request…`` (two)
+6      ``nothing_that_was_deleted_comes_back…``, ``a_not_now_that_meets_a_clear…``, ``a_touch…``
+7      ``reports_at_once_on_a_command_far_back…``; what it costs: ``tests/functions/test_long_queues.py``
+8      ``two_connects_at_once…``, ``no_connect_that_begins_after_a_final_report…``, ``a_final_report_that_meets…``
+9      ``test_certificate_authority.py``: ``the_same_request_many_times_at_once…``, ``one_challenge_in_many_hands…``,
+       ``a_link_is_good_for…``, ``a_renewal_that_meets_a_new_enrollment…``
+=====  ===========================================================================================================
+
+``test_queue_model.py`` makes up what nobody thought of.
+"""
+
+import time
 from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 from typing import Any
 
 import pytest
@@ -9,63 +26,47 @@ from botocore.exceptions import ReadTimeoutError
 
 from mdmlib.errors import IdentityError
 from mdmlib.store import tables
-from mdmlib.store.enrollments import EnrollmentStore, LoginItems
-from mdmlib.store.tables import Certificate, Enrollment, PendingCommand
-from tests.fleet import Fleet
+from mdmlib.store.tables import CommandResult, PendingCommand
+from tests.fleet import Fleet, FleetDevice, command
+from tests.interruptions import after_next_read, before_next_write
 
 
-class Interrupted(EnrollmentStore):
-    """After its first read something else happens, once."""
-
-    def __init__(self, interruption: Callable[[], object]) -> None:
-        self._interruptions: Iterator[Callable[[], object]] = iter([interruption])
-
-    def _interrupt(self) -> None:
-        for interruption in self._interruptions:
-            interruption()
-
-    def get(self, enrollment_id: str) -> Enrollment | None:
-        record = super().get(enrollment_id)
-        self._interrupt()
-        return record
-
-    def get_many(self, enrollment_ids: Iterable[str]) -> dict[str, Enrollment]:
-        records = super().get_many(enrollment_ids)
-        self._interrupt()
-        return records
-
-    def get_with_certificate(self, enrollment_id: str, sha256: str) -> tuple[Enrollment | None, Certificate | None]:
-        found = super().get_with_certificate(enrollment_id, sha256)
-        self._interrupt()
-        return found
-
-    def get_login(self, user_id: str, device_id: str) -> LoginItems:
-        items = super().get_login(user_id, device_id)
-        self._interrupt()
-        return items
-
-
-def interrupted(fleet: Fleet, interruption: Callable[[], object]) -> None:
-    """Let ``interruption`` happen between the next read and what follows from it."""
-    plain = fleet.enrollments
-
-    def interrupt() -> None:
-        fleet.enrollments = plain
-        interruption()
-
-    fleet.enrollments = Interrupted(interrupt)
+def refused_as(outcome: Any, device: FleetDevice) -> str | None:
+    """Return the code that a target of an enqueue was refused with."""
+    error = outcome.targets[str(device)].command_error
+    return error.code if error else None
 
 
 def test_an_enqueue_that_meets_a_new_enrollment_reports_the_command_cleared(fleet: Fleet) -> None:
     device = fleet.device()
-    interrupted(fleet, lambda: device.authenticate(OSVersion="15.2"))
-    outcome = fleet.enqueue([device], "C1")
-
-    error = outcome.targets[str(device)].command_error
-    assert error is not None
-    assert error.code == "cleared"
+    after_next_read(lambda: device.authenticate(OSVersion="15.2"))
+    assert refused_as(fleet.enqueue([device], "C1"), device) == "cleared"
     device.token_update()
     assert device.idle() is None
+
+
+def test_an_enqueue_that_meets_a_clear_reports_the_command_cleared(fleet: Fleet) -> None:
+    device, other = fleet.device("D1"), fleet.device("D2")
+    after_next_read(lambda: fleet.queues.clear(["D1"]))
+    outcome = fleet.enqueue([device, other], "C1")
+
+    assert (refused_as(outcome, device), refused_as(outcome, other)) == ("cleared", None)
+    assert (device.idle(), other.idle()) == (None, "C1")
+    assert refused_as(fleet.enqueue([device], "C1"), device) is None, "the same request again queues it"
+    assert device.idle() == "C1"
+
+
+@pytest.mark.parametrize("end", ["authenticate", "check_out"])
+def test_an_enqueue_that_meets_the_end_of_a_user_channel_reports_the_command_cleared(fleet: Fleet, end: str) -> None:
+    device = fleet.device()
+    user = device.user()
+    user.token_update()
+    before_next_write(lambda: device.authenticate(OSVersion="15.2") if end == "authenticate" else device.check_out())
+
+    assert refused_as(fleet.enqueue([user], "C1"), user) == "cleared"
+    device.authenticate(OSVersion="15.3")
+    user.token_update(b"new")
+    assert user.idle() is None
 
 
 def test_an_authenticate_overtaken_by_its_retry_and_the_token_update_is_dropped(fleet: Fleet) -> None:
@@ -76,7 +77,7 @@ def test_an_authenticate_overtaken_by_its_retry_and_the_token_update_is_dropped(
         device.token_update()
         fleet.enqueue([device], "C1")
 
-    interrupted(fleet, retry)
+    after_next_read(retry)
     device.authenticate()
 
     assert device.record.state == "enrolled"
@@ -93,7 +94,7 @@ def test_a_token_update_that_meets_a_new_authenticate_enables_nothing_old(fleet:
         device.authenticate()
         device.identity = old_identity
 
-    interrupted(fleet, begin_anew)
+    after_next_read(begin_anew)
     with pytest.raises(IdentityError):
         device.token_update(b"a dead token")
     assert device.record.state == "authenticated"
@@ -103,10 +104,67 @@ def test_a_token_update_that_meets_a_new_authenticate_enables_nothing_old(fleet:
 def test_a_user_channel_that_meets_its_devices_check_out_stays_ended(fleet: Fleet) -> None:
     device = fleet.device()
     user = device.user()
-    interrupted(fleet, device.check_out)
+    after_next_read(device.check_out)
     with pytest.raises(IdentityError):
         user.token_update()
     assert fleet.enrollments.get(str(user)) is None
+
+
+def test_a_user_channel_that_meets_its_devices_new_enrollment_begins_anew(fleet: Fleet) -> None:
+    device = fleet.device()
+    user = device.user()
+    user.token_update()
+    fleet.enqueue([user], "OLD")
+    generation = user.record.generation
+    before_next_write(lambda: device.authenticate(OSVersion="15.2"))
+    user.token_update(b"of the new life")
+
+    assert user.record.generation < generation
+    assert (user.record.token_update_tally, user.record.device_epoch) == (1, device.record.epoch)
+    assert user.idle() is None
+
+
+def test_one_authenticate_many_times_at_once_is_one_enrollment(fleet: Fleet) -> None:
+    device = fleet.device()
+    fleet.enqueue([device], "OLD")
+    generation = device.record.generation
+    fleet.bus.take()
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: device.authenticate(OSVersion="15.2"), range(8)))
+
+    assert device.record.generation == tables.next_generation(generation)
+    assert len({event["event_id"] for event in fleet.bus.take() if event["topic"] == "mdm.Authenticate"}) == 1
+
+
+def test_different_authenticates_at_once_are_as_many_enrollments_one_after_the_other(fleet: Fleet) -> None:
+    device = fleet.device()
+    generation, epoch = device.record.generation, device.record.epoch
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(lambda number: device.authenticate(OSVersion=f"16.{number}"), range(3)))
+
+    assert int(generation, 16) - int(device.record.generation, 16) == 3
+    assert device.record.epoch == epoch + 3
+    device.token_update()
+    fleet.enqueue([device], "C1")
+    assert device.idle() == "C1"
+
+
+def test_a_sweep_that_meets_what_is_queued_anew_deletes_only_what_is_dead(fleet: Fleet) -> None:
+    device = fleet.device()
+    fleet.enqueue([device], "OLD")
+    fleet.queues.clear([str(device)])
+
+    def live_on() -> None:
+        fleet.enqueue([device], "NEW")
+        fleet.queues.clear([str(device)])
+        fleet.enqueue([device], "NEWEST")
+
+    before_next_write(live_on)
+    fleet.sweep()
+
+    assert device.idle() == "NEWEST"
+    items = PendingCommand.query(str(device), PendingCommand.item.startswith(tables.PENDING))
+    assert [item.command_uuid for item in items] == ["NEWEST"]
 
 
 def test_a_batch_whose_answer_was_lost_does_not_put_back_an_answered_command(fleet: Fleet) -> None:
@@ -153,6 +211,28 @@ def test_a_resumed_request_queues_what_was_not_queued_and_nothing_twice(fleet: F
     assert new.idle() == "C1"
 
 
+def test_a_resumed_request_that_meets_the_report_does_not_put_the_command_back(fleet: Fleet) -> None:
+    device = fleet.device()
+    fleet.enqueue([device], "C1")
+    before_next_write(lambda: device.acknowledge("C1"))
+    assert refused_as(fleet.enqueue([device], "C1"), device) is None
+
+    assert device.idle() is None
+
+
+def test_reports_at_once_on_a_command_far_back_settle_it_once(fleet: Fleet) -> None:
+    device = fleet.device()
+    for number in range(8):
+        fleet.enqueue([device], f"C{number}")
+    fleet.bus.take()
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(lambda _: device.acknowledge("C7"), range(8))) == {"C0"}
+
+    assert len({event["event_id"] for event in fleet.bus.take()}) == 1
+    for number in range(7):
+        assert device.acknowledge(f"C{number}") == (f"C{number + 1}" if number < 6 else None)
+
+
 def test_two_connects_at_once_settle_a_command_once(fleet: Fleet) -> None:
     device = fleet.device()
     fleet.enqueue([device], "C1")
@@ -166,11 +246,113 @@ def test_two_connects_at_once_settle_a_command_once(fleet: Fleet) -> None:
     assert device.idle() == "C2"
 
 
+def test_no_connect_that_begins_after_a_final_report_gets_the_command(fleet: Fleet) -> None:
+    device = fleet.device()
+    for round_ in range(6):
+        uuid = f"C{round_}"
+        fleet.enqueue([device], uuid)
+        settled = Event()
+
+        def connect_until_settled(settled: Event = settled) -> list[tuple[bool, str | None]]:
+            seen: list[tuple[bool, str | None]] = []
+            deadline = time.monotonic() + 10
+            while time.monotonic() < deadline and not (seen and seen[-1][0]):
+                begun_after = settled.is_set()
+                seen.append((begun_after, device.idle()))
+            return seen
+
+        with ThreadPoolExecutor(4) as pool:
+            connects = [pool.submit(connect_until_settled) for _ in range(3)]
+            device.acknowledge(uuid)
+            settled.set()
+        answers = [answer for connect in connects for answer in connect.result()]
+        assert {answer for begun_after, answer in answers if begun_after} == {None}
+        assert {answer for begun_after, answer in answers if not begun_after} <= {uuid, None}
+
+
+def test_different_final_reports_at_once_leave_the_first_ones_result(fleet: Fleet) -> None:
+    device = fleet.device()
+    fleet.enqueue([device], "C1")
+    fleet.bus.take()
+    statuses = ("Acknowledged", "Error", "CommandFormatError")
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(lambda status: device.report(status, "C1"), statuses))
+
+    result = CommandResult.get(str(device), tables.RESULT + "C1")
+    assert result.status in statuses
+    assert {event["event_id"] for event in fleet.bus.take()} == {result.event_id}
+
+
+def test_a_final_report_that_meets_a_clear_leaves_its_result_and_nothing_else(fleet: Fleet) -> None:
+    device = fleet.device()
+    fleet.enqueue([device], "C1")
+    fleet.enqueue([device], "C2")
+    before_next_write(lambda: fleet.queues.clear([str(device)]) and fleet.sweep())
+    device.acknowledge("C1")
+
+    assert CommandResult.get(str(device), tables.RESULT + "C1").status == "Acknowledged"
+    assert device.idle() is None
+
+
+def test_a_not_now_that_meets_a_clear_brings_nothing_back(fleet: Fleet) -> None:
+    device = fleet.device()
+    fleet.enqueue([device], "C1")
+    before_next_write(lambda: fleet.queues.clear([str(device)]) and fleet.sweep())
+    device.not_now("C1")
+
+    assert device.idle() is None
+    assert list(PendingCommand.query(str(device), PendingCommand.item.startswith("c#"))) == []
+
+
+def test_a_final_report_that_meets_its_commands_cancelling_leaves_its_result(fleet: Fleet) -> None:
+    device = fleet.device()
+    fleet.enqueue([device], "C1")
+    before_next_write(lambda: fleet.queues.cancel(str(device), "C1"))
+    assert device.acknowledge("C1") is None
+
+    assert CommandResult.get(str(device), tables.RESULT + "C1").status == "Acknowledged"
+
+
+def test_a_clear_that_meets_a_new_enrollment_leaves_what_is_queued_since(fleet: Fleet) -> None:
+    device = fleet.device()
+    fleet.enqueue([device], "OLD")
+
+    def begin_anew() -> None:
+        device.authenticate(OSVersion="15.2")
+        fleet.enqueue([device], "NEW")
+
+    after_next_read(begin_anew)
+    assert fleet.queues.clear([str(device)]) == {str(device): None}
+    device.token_update()
+    assert device.idle() == "NEW"
+
+
+def test_many_clears_and_enqueues_at_once_deliver_what_they_said(fleet: Fleet) -> None:
+    device = fleet.device()
+    told: dict[str, str | None] = {}
+
+    def queue(number: int) -> None:
+        if number % 3:
+            uuid = f"C{number}"
+            told[uuid] = refused_as(fleet.enqueue([device], uuid), device)
+        else:
+            fleet.queues.clear([str(device)])
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(queue, range(30)))
+    fleet.sweep()
+
+    seen = []
+    while uuid := device.idle():
+        seen.append(uuid)
+        device.acknowledge(uuid)
+    assert set(told.values()) <= {None, "cleared"}
+    assert [uuid for uuid in seen if told[uuid]] == [], "what was reported as cleared must not go out"
+
+
 def test_many_enqueues_at_once_lose_nothing(fleet: Fleet) -> None:
     device = fleet.device()
     enqueuer = fleet.enqueuer
-    from tests.fleet import command
-
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda number: enqueuer.enqueue(command(f"C{number}"), [str(device)]), range(24)))
 
@@ -197,14 +379,24 @@ def test_nothing_that_was_deleted_comes_back_as_a_stub(fleet: Fleet) -> None:
     assert list(PendingCommand.query(str(device), PendingCommand.item.startswith("c#"))) == []
 
 
+def test_a_touch_or_a_clear_that_meets_a_deletion_leaves_no_stub(fleet: Fleet) -> None:
+    device = fleet.device()
+    record = device.record
+    after_next_read(record.delete)
+    fleet.queues.clear([str(device)])
+    assert fleet.enrollments.get(str(device)) is None
+
+    device = fleet.device("D2")
+    fleet.clock.advance(days=1)
+    before_next_write(device.record.delete)
+    device.idle()
+    assert fleet.enrollments.get("D2") is None
+
+
 def test_a_device_that_checks_out_while_it_is_enqueued_for_gets_nothing_later(fleet: Fleet) -> None:
     device = fleet.device()
-    interrupted(fleet, device.check_out)
-    outcome = fleet.enqueue([device], "C1")
-
-    error = outcome.targets[str(device)].command_error
-    assert error is not None
-    assert error.code == "cleared"
+    after_next_read(device.check_out)
+    assert refused_as(fleet.enqueue([device], "C1"), device) == "cleared"
     device.authenticate()
     device.token_update()
     assert device.idle() is None
