@@ -11,6 +11,7 @@ from typing import Annotated, Final
 import typer
 
 from picomdm import (
+    account_driven,
     ade,
     certificate_authorities,
     commands,
@@ -36,6 +37,7 @@ app: Final = typer.Typer(
     rich_markup_mode="rich",
 )
 app.add_typer(enrollment_links.app, name="enroll")
+app.add_typer(account_driven.app, name="account-driven")
 app.add_typer(ade.app, name="ade")
 app.add_typer(certificate_authorities.app, name="ca")
 app.add_typer(device_authorities.app, name="device-ca")

@@ -120,6 +120,28 @@ def delete_certificate_authority(name: str) -> Response[str]:
     return v2_identity.delete_certificate_authority(name, runtime.certificate_authorities())
 
 
+@app.put("/v2/account-driven-enrollment")
+def put_account_driven_enrollment() -> Response[str]:
+    """Let people enroll by signing in."""
+    return v2_enrollment.put_account_driven_enrollment(
+        admin_edge.decode(app.current_event), runtime.account_driven_enrollment()
+    )
+
+
+@app.get("/v2/account-driven-enrollment")
+def get_account_driven_enrollment() -> Response[str]:
+    """Tell who may enroll by signing in."""
+    return v2_enrollment.get_account_driven_enrollment(
+        admin_edge.decode(app.current_event), runtime.account_driven_enrollment()
+    )
+
+
+@app.delete("/v2/account-driven-enrollment")
+def delete_account_driven_enrollment() -> Response[str]:
+    """Let nobody enroll by signing in."""
+    return v2_enrollment.delete_account_driven_enrollment(runtime.account_driven_enrollment())
+
+
 @app.put("/v2/device-certificate-authorities/<name>")
 def put_device_authority(name: str) -> Response[str]:
     """Trust the devices of an authority."""

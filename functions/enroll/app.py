@@ -1,4 +1,4 @@
-"""Enrollment: /mdm/enroll and /ota hand out profiles, /scep the identity that they ask for."""
+"""Enrollment: /mdm/enroll, /ota and /mdm/account hand out profiles, /scep the identity that they ask for."""
 
 from typing import Any
 
@@ -45,6 +45,24 @@ def begin_open_ota() -> Response[Any]:
 def continue_ota() -> Response[bytes]:
     """Answer the second and the third phase of over-the-air enrollment."""
     return enroll_edge.profile(runtime.ota_enrollment().answer(gateway.body_of(app.current_event)))
+
+
+@app.get("/.well-known/com.apple.remotemanagement")
+def discover_service() -> Response[str]:
+    """Tell a device where to enroll for an account."""
+    query = app.current_event.query_string_parameters
+    document = runtime.account_driven_enrollment().discover(
+        query.get("user-identifier", ""), query.get("model-family", "")
+    )
+    return enroll_edge.service_discovery(document)
+
+
+@app.post("/mdm/account/<mode>")
+def enroll_account(mode: str) -> Response[bytes]:
+    """Hand out an enrollment profile for the person who signed in."""
+    event = app.current_event
+    authorization = gateway.headers_of(event).get("authorization")
+    return enroll_edge.profile(runtime.account_driven_enrollment().profile(mode, authorization, gateway.body_of(event)))
 
 
 @app.get("/mdm")

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from tests.admin_server import AdminServer
 from tests.command_lines import CommandLine
 from tests.genuine_devices import Authority
+from tests.oidc_issuer import OidcIssuer
 from tests.profile_templates import template
 
 pytestmark = pytest.mark.usefixtures("server")
@@ -102,3 +103,21 @@ def test_nothing_is_changed_when_a_file_is_missing_or_a_value_wrong(picomdm: Com
     assert (missing.code, "nowhere.mobileconfig" in missing.err) == (2, True)
     assert (wrong.code, "access_rights" in wrong.err) == (1, True)
     assert picomdm("enrollment-profile", "show", "--json").document == before
+
+
+def test_people_enroll_by_signing_in_until_it_is_off(picomdm: CommandLine) -> None:
+    with OidcIssuer.running() as issuer:
+        both = picomdm(
+            "account-driven", "set", issuer.url, "--audience", "mdm", "--sign-in-url", "x", "--client-id", "y"
+        )
+        said = picomdm(
+            *("account-driven", "set", issuer.url, "--audience", "mdm", "--client-id", "mdm"),
+            *("--domain", "example.org", "--mode-for", "Mac=device"),
+        )
+        wrong = picomdm("account-driven", "set", issuer.url + "/x", "--audience", "mdm", "--client-id", "mdm")
+
+    assert (both.code, said.code, wrong.code) == (2, 0, 1)
+    assert re.search(r"people sign in +as mdm, for openid email", said.out)
+    assert re.search(r"modes +Mac: device, all others: user", picomdm("account-driven", "show").out)
+    assert picomdm("account-driven", "off").code == 0
+    assert picomdm("account-driven", "show").code == 1

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from mdmlib.http.enroll_edge import AUTHENTICATE_HEADER
 from mdmlib.settings import IDENTITY_METHODS, Settings
 from tests.template.document import REPOSITORY, Resource, Template, listed, named
 
@@ -184,7 +185,9 @@ def test_nothing_is_public_but_the_device_edge(template: Template) -> None:
     }
 
     assert public == {
+        "GET /.well-known/com.apple.remotemanagement",
         "GET /mdm",
+        "POST /mdm/account/{mode}",
         "PUT /mdm",
         "PUT /mdm/checkin",
         "PUT /mdm/connect",
@@ -199,6 +202,17 @@ def test_nothing_is_public_but_the_device_edge(template: Template) -> None:
     }
     assert not template.of("Lambda::Url")
     assert not any("FunctionUrlConfig" in each for each in template.of("Serverless::Function").values())
+
+
+def test_www_authenticate_gets_through_the_gateway(template: Template) -> None:
+    route = routes(template, "DeviceApi")["POST /mdm/account/{mode}"]
+    name = route["Target"]["Fn::Sub"].removeprefix("integrations/${").removesuffix("}")
+    mapped = template.resources[name]["Properties"]["ResponseParameters"]["401"]["ResponseParameters"]
+
+    assert {
+        "Destination": "overwrite:header.WWW-Authenticate",
+        "Source": f"$response.header.{AUTHENTICATE_HEADER}",
+    } in mapped
 
 
 def test_every_stage_is_throttled(template: Template) -> None:

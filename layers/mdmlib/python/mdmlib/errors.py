@@ -9,6 +9,7 @@
     │   └── BodyTooLargeError    more than the edge accepts
     ├── ForbiddenError           known, but not allowed (an expired link, a used challenge)
     │   └── DeviceInstructedError  not allowed before the device has done something (updated its OS)
+    ├── SignInRequiredError      a person has to sign in before the device may enroll for them
     ├── BlockedError             a device that an administrator has blocked: it shall un-enroll
     ├── NotFoundError            what is named does not exist
     ├── ConflictError            the state does not allow it (a duplicate, a checked-out enrollment)
@@ -87,6 +88,16 @@ class DeviceInstructedError(ForbiddenError):
         super().__init__(message, code=code)
         self.for_people = for_people
         self.details = details
+
+
+class SignInRequiredError(PicoMDMError):
+    """A person has to sign in, in the way that ``www_authenticate`` (the header's value) says."""
+
+    default_code = "sign_in_required"
+
+    def __init__(self, message: str, *, www_authenticate: str, code: str | None = None) -> None:
+        super().__init__(message, code=code)
+        self.www_authenticate = www_authenticate
 
 
 class BlockedError(PicoMDMError):

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
     from mdmlib.clients.signed_http import SignedHttpClient
+    from mdmlib.services.access_tokens import AccessTokens
+    from mdmlib.services.account_driven_enrollment import AccountDrivenEnrollment
     from mdmlib.services.ade_enrollment import AdeEnrollment
     from mdmlib.services.ade_rules import AdeSerialNumbers, MinimumOsVersions
     from mdmlib.services.blocking import Blocking
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from mdmlib.services.enrollments import Enrollments
     from mdmlib.services.events import EventPublisher
     from mdmlib.services.housekeeping import Housekeeping
+    from mdmlib.services.identity_renewals import IdentityRenewals
     from mdmlib.services.managed_users import ManagedUsers
     from mdmlib.services.migration import Migration
     from mdmlib.services.ota_enrollment import OtaEnrollment
@@ -45,6 +48,7 @@ if TYPE_CHECKING:
     from mdmlib.services.push_certificates import PushCertificates
     from mdmlib.services.push_queue import PushQueue
     from mdmlib.services.queue import CommandQueues
+    from mdmlib.services.renewal_profiles import RenewalProfiles
     from mdmlib.services.return_to_service import ReturnToServiceProfiles
     from mdmlib.services.scep_challenges import ScepChallenges
     from mdmlib.services.sweep import SweepQueue
@@ -315,9 +319,38 @@ def connect_service() -> "ConnectService":
         enrollments=enrollments(),
         queue=command_queue(),
         events=events(),
+        renewal_profiles=renewal_profiles,
         settings=settings(),
         now=now,
         new_event_id=new_event_id,
+    )
+
+
+@cache
+def renewal_profiles() -> "RenewalProfiles":
+    """Return what makes the payloads of renewals."""
+    from mdmlib.services.renewal_profiles import RenewalProfiles
+
+    return RenewalProfiles(profiles=enrollment_profiles())
+
+
+@cache
+def identity_renewals() -> "IdentityRenewals":
+    """Return what has identities renewed in time."""
+    import uuid
+
+    from mdmlib.services.command_order import CommandOrder
+    from mdmlib.services.identity_renewals import IdentityRenewals
+
+    return IdentityRenewals(
+        enrollments=enrollments(),
+        enqueue=enqueue_service(),
+        events=events(),
+        sqs_client=sqs_client,
+        settings=settings(),
+        now=now,
+        order=CommandOrder(now=now),
+        new_uuid=lambda: str(uuid.uuid4()).upper(),
     )
 
 
@@ -478,6 +511,23 @@ def ota_enrollment() -> "OtaEnrollment":
 
 
 @cache
+def access_tokens() -> "AccessTokens":
+    """Return what verifies access tokens."""
+    from mdmlib.services.access_tokens import AccessTokens
+
+    return AccessTokens(signed_http_client, now=now)
+
+
+@cache
+def account_driven_enrollment() -> "AccountDrivenEnrollment":
+    """Return the service behind account-driven enrollment."""
+    from mdmlib.services.account_driven_enrollment import AccountDrivenEnrollment
+
+    bind_tables()
+    return AccountDrivenEnrollment(tokens=access_tokens(), profiles=enrollment_profiles(), settings=settings(), now=now)
+
+
+@cache
 def device_authorities() -> "DeviceAuthorities":
     """Return the authorities whose certificates are built into devices."""
     from mdmlib.services.device_authorities import DeviceAuthorities
@@ -557,7 +607,7 @@ def housekeeping() -> "Housekeeping":
     from mdmlib.services.housekeeping import Housekeeping
 
     bind_tables()
-    return Housekeeping(events=events(), sweeps=sweeps(), settings=settings(), now=now)
+    return Housekeeping(events=events(), sweeps=sweeps(), renewals=identity_renewals, settings=settings(), now=now)
 
 
 def forget() -> None:

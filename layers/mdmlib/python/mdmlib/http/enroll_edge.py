@@ -4,6 +4,8 @@ Refusals are those of :mod:`mdmlib.http.device_edge`, except that whoever opens 
 (:mod:`mdmlib.http.pages`): it is a person with a browser.
 """
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
@@ -19,6 +21,7 @@ from mdmlib.errors import (
     MalformedBodyError,
     NotFoundError,
     PicoMDMError,
+    SignInRequiredError,
 )
 from mdmlib.http import device_edge, pages
 from mdmlib.http.gateway import body_of, headers_of
@@ -29,6 +32,9 @@ if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
 
     from mdmlib.services.certificate_authority import CertificateAuthorityService
+
+AUTHENTICATE_HEADER: Final = "X-PicoMDM-WWW-Authenticate"
+"""Carries WWW-Authenticate through API Gateway."""
 
 _NO_STORE: Final = {"Cache-Control": "no-store"}
 
@@ -90,6 +96,11 @@ def decode_machine_info(event: "APIGatewayProxyEventV2") -> bytes | None:
     return None
 
 
+def service_discovery(document: Mapping[str, Any]) -> Response[str]:
+    """Answer where a device shall enroll for an account."""
+    return Response(HTTPStatus.OK, content_type="application/json", body=json.dumps(document), headers=_NO_STORE)
+
+
 def profile(body: bytes) -> Response[bytes]:
     """Answer with a profile, which nobody may keep: its challenge is good once."""
     return Response(HTTPStatus.OK, content_type=enrollment_profile.CONTENT_TYPE, body=body, headers=_NO_STORE)
@@ -113,6 +124,13 @@ def register_error_handlers(app: "APIGatewayHttpResolver") -> None:
             error.code, description=error.message, message=error.for_people, details=error.details
         )
         return Response(HTTPStatus.FORBIDDEN, content_type=error_code.MEDIA_TYPE, body=body.decode(), headers=_NO_STORE)
+
+    @app.exception_handler(SignInRequiredError)
+    def sign_in(error: SignInRequiredError) -> Response[str]:
+        logger.info("Person sent to sign in", code=error.code, reason=error.message)
+        # API Gateway gives the first one another name; the template makes it again of the second.
+        headers = {"WWW-Authenticate": error.www_authenticate, AUTHENTICATE_HEADER: error.www_authenticate}
+        return Response(HTTPStatus.UNAUTHORIZED, body="", headers=headers | _NO_STORE)
 
     @app.exception_handler([ForbiddenError, NotFoundError])
     def turn_away(error: PicoMDMError) -> Response[str]:

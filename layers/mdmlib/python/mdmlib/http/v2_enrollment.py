@@ -1,7 +1,7 @@
 """PicoMDM's own API, ``/v2``: who may enroll, and what devices are handed for it."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import fields as dataclass_fields
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
@@ -14,18 +14,21 @@ from mdmlib.apple.enrollment_profile import (
     ACCESS_RIGHTS,
     KEY_SIZES,
     SERVER_CAPABILITIES,
+    EnrollmentMode,
     ProfileOptions,
     check_access_rights,
 )
-from mdmlib.errors import BadRequestError
+from mdmlib.errors import BadRequestError, NotFoundError
 from mdmlib.http.admin_edge import AdminRequest, answer_v2, no_content
 from mdmlib.http.fields import Fields
 from mdmlib.http.v2 import listed, page_asked_for, rfc3339
+from mdmlib.services.account_driven_enrollment import METHODS, MODEL_FAMILIES, SignInOptions
 from mdmlib.services.enrollments import Page
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.event_handler import Response
 
+    from mdmlib.services.account_driven_enrollment import AccountDrivenEnrollment
     from mdmlib.services.ade_rules import AdeSerialNumbers, MinimumOsVersions
     from mdmlib.services.device_authorities import DeviceAuthorities, DeviceAuthorityInfo
     from mdmlib.services.enrollment_profiles import EnrollmentProfiles, ProfileDesign
@@ -33,6 +36,20 @@ if TYPE_CHECKING:
 
 MAX_SERIAL_NUMBERS: Final = 1_000
 """In one request."""
+
+_MODES: Final = {"user": EnrollmentMode.USER, "device": EnrollmentMode.DEVICE}
+_SIGN_IN_FIELDS: Final = (
+    "issuer",
+    "audiences",
+    "method",
+    "sign_in_url",
+    "client_id",
+    "scope",
+    "account_claim",
+    "domains",
+    "mode",
+    "mode_by_model_family",
+)
 
 _PROFILE_FIELDS: Final = (*(field.name for field in dataclass_fields(ProfileOptions)), "topic")
 _IDENTIFIER: Final = re.compile(r"[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*", re.ASCII)
@@ -202,6 +219,69 @@ def remove_minimum_os_version(platform: str, versions: "MinimumOsVersions") -> "
     return no_content()
 
 
+# Account-driven enrollment
+
+
+def put_account_driven_enrollment(request: AdminRequest, enrollment: "AccountDrivenEnrollment") -> "Response[str]":
+    """``PUT /v2/account-driven-enrollment``: let people enroll by signing in at an OpenID Connect issuer."""
+    Fields(request.query, known=())
+    fields = Fields(request.json(), known=_SIGN_IN_FIELDS)
+    audiences = fields.texts("audiences")
+    if not audiences:
+        raise BadRequestError("audiences is missing.", code="missing_field", field="audiences")
+    options = SignInOptions(
+        issuer=fields.required_text("issuer"),
+        audiences=audiences,
+        method=_choice(fields, "method", METHODS) or METHODS[0],
+        sign_in_url=fields.text("sign_in_url"),
+        client_id=fields.text("client_id"),
+        scope=fields.text("scope"),
+        account_claim=fields.text("account_claim") or SignInOptions.account_claim,
+        domains=[domain.lower() for domain in fields.texts("domains") or ()],
+        mode=_MODES[_choice(fields, "mode", _MODES) or "user"],
+        mode_by_model_family=_modes_by_model_family(request.json().get("mode_by_model_family")),
+    )
+    return answer_v2(HTTPStatus.OK, _account_driven_enrollment(enrollment.set_options(options)))
+
+
+def get_account_driven_enrollment(request: AdminRequest, enrollment: "AccountDrivenEnrollment") -> "Response[str]":
+    """``GET /v2/account-driven-enrollment``: who may enroll by signing in. 404 where nobody may."""
+    Fields(request.query, known=())
+    options = enrollment.options()
+    if options is None:
+        raise NotFoundError("Nobody enrolls by signing in here.", code="account_driven_enrollment_off")
+    return answer_v2(HTTPStatus.OK, _account_driven_enrollment(options))
+
+
+def delete_account_driven_enrollment(enrollment: "AccountDrivenEnrollment") -> "Response[str]":
+    """``DELETE /v2/account-driven-enrollment``: let nobody enroll by signing in. Who did so stays enrolled."""
+    enrollment.remove()
+    return no_content()
+
+
+def _choice(fields: Fields, name: str, choices: Collection[str]) -> str | None:
+    value = fields.text(name)
+    if value is not None and value not in choices:
+        raise BadRequestError(f"{name} has to be one of {', '.join(choices)}.", code="invalid_field", field=name)
+    return value
+
+
+def _modes_by_model_family(value: object) -> dict[str, EnrollmentMode]:
+    name = "mode_by_model_family"
+    if value is None:
+        return {}
+    # A value may be an object, which has no hash.
+    if not isinstance(value, dict) or not all(
+        family in MODEL_FAMILIES and mode in list(_MODES) for family, mode in value.items()
+    ):
+        raise BadRequestError(
+            f"{name} has to be an object of {', '.join(MODEL_FAMILIES)}, each with {' or '.join(_MODES)}.",
+            code="invalid_field",
+            field=name,
+        )
+    return {family: _MODES[mode] for family, mode in value.items()}
+
+
 # How things look
 
 
@@ -226,6 +306,22 @@ def _enrollment_profile(design: "ProfileDesign") -> Mapping[str, Any]:
         }
         if signing
         else None,
+    }
+
+
+def _account_driven_enrollment(options: SignInOptions) -> Mapping[str, Any]:
+    words = {mode: word for word, mode in _MODES.items()}
+    return {
+        "issuer": options.issuer,
+        "audiences": list(options.audiences),
+        "method": options.method,
+        "sign_in_url": options.sign_in_url,
+        "client_id": options.client_id,
+        "scope": options.scope,
+        "account_claim": options.account_claim,
+        "domains": list(options.domains),
+        "mode": words[options.mode],
+        "mode_by_model_family": {family: words[mode] for family, mode in options.mode_by_model_family.items()},
     }
 
 
