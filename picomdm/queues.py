@@ -212,7 +212,7 @@ def _as_webhook_message(message: dict[str, Any]) -> str | None:
         return None
     if not isinstance(event, dict):
         return None
-    if event.get("detail-type") == "Scheduled Event" or "requestPayload" in event:
+    if event.get("detail-type") == "Scheduled Event" or "task" in event or "requestPayload" in event:
         return _NOTHING_TO_DO
     if (subscription := _WEBHOOK_RULE.fullmatch(rule)) is None:
         return None

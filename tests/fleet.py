@@ -31,13 +31,17 @@ from mdmlib.services.connect import ConnectService
 from mdmlib.services.ddm_forwarding import DdmKeys, ForwardedDeclarations
 from mdmlib.services.declarations import Declarations, DeclarationServer, no_declarations
 from mdmlib.services.enqueue import EnqueueOutcome, EnqueueService
+from mdmlib.services.enrollment_profiles import EnrollmentProfiles
 from mdmlib.services.events import EventPublisher
 from mdmlib.services.housekeeping import Housekeeping
+from mdmlib.services.identity_renewals import IdentityRenewals
 from mdmlib.services.managed_users import ManagedUsers
 from mdmlib.services.push_certificates import PushCertificates
 from mdmlib.services.push_queue import PushQueue
 from mdmlib.services.queue import CommandQueues
+from mdmlib.services.renewal_profiles import RenewalProfiles
 from mdmlib.services.return_to_service import ReturnToServiceProfiles
+from mdmlib.services.scep_challenges import ScepChallenges
 from mdmlib.services.sweep import SweepQueue
 from mdmlib.services.token_sources import TokenSources
 from mdmlib.services.tokens import MaidTokenSource, Tokens
@@ -165,9 +169,33 @@ class Fleet:
             enrollments=self.enrollments,
             queue=self.queue,
             events=self.events,
+            renewal_profiles=lambda: RenewalProfiles(profiles=self.profiles),
             settings=self.settings,
             now=self.clock,
             new_event_id=self.new_event_id,
+        )
+
+    @property
+    def profiles(self) -> EnrollmentProfiles:
+        return EnrollmentProfiles(
+            challenges=ScepChallenges(sealer=self.sealer, now=self.clock),
+            push_certificates=PushCertificates(sealer=self.sealer, now=self.clock),
+            sealer=self.sealer,
+            settings=self.settings,
+            now=self.clock,
+        )
+
+    @property
+    def renewals(self) -> IdentityRenewals:
+        return IdentityRenewals(
+            enrollments=self.enrollments,
+            enqueue=self.enqueuer,
+            events=self.events,
+            sqs_client=lambda: self.emulator.sqs,
+            settings=self.settings,
+            now=self.clock,
+            order=self.order,
+            new_uuid=lambda: str(uuid.uuid4()).upper(),
         )
 
     @property
@@ -196,14 +224,20 @@ class Fleet:
 
     @property
     def housekeeping(self) -> Housekeeping:
-        return Housekeeping(events=self.events, sweeps=self.sweeps, settings=self.settings, now=self.clock)
+        return Housekeeping(
+            events=self.events,
+            sweeps=self.sweeps,
+            renewals=lambda: self.renewals,
+            settings=self.settings,
+            now=self.clock,
+        )
 
     def sweep(self) -> int:
         """Let housekeeping take the messages of the sweep queue, until there are none; return how many there were."""
         queue, taken = self.settings.sweep_queue_url, 0
         while messages := self.emulator.sqs.receive_message(QueueUrl=queue).get("Messages"):
             for message in messages:
-                self.housekeeping.sweep(message["Body"])
+                self.housekeeping.take_up(message["Body"])
                 self.emulator.sqs.delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
                 taken += 1
         return taken
@@ -287,10 +321,15 @@ class FleetDevice:
 
     def report(self, status: str, uuid_: str | None = None, **fields: Any) -> str | None:
         """Connect; return the uuid of the command that is handed out, or None."""
+        command = self.command(status, uuid_, **fields)
+        return str(command["CommandUUID"]) if command else None
+
+    def command(self, status: str, uuid_: str | None = None, **fields: Any) -> dict[str, Any] | None:
+        """Connect; return the command that is handed out, or None."""
         fields |= {"CommandUUID": uuid_} if uuid_ else {}
         body = plistlib.dumps({"Status": status, **self.ids, **fields})
         answer = self.fleet.connect.report(self.certificate, CommandReport.decode(body), {})
-        return str(plistlib.loads(answer)["CommandUUID"]) if answer else None
+        return dict(plistlib.loads(answer)) if answer else None
 
     def idle(self) -> str | None:
         return self.report("Idle")

@@ -1,9 +1,10 @@
 """A device at the functions' door: a real certificate of a real CA, and requests that it signed."""
 
+import hashlib
 import plistlib
 from base64 import b64encode
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Self
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -32,19 +33,33 @@ class SignedDevice:
     """A device's certificate and key, and the gateway's events of the requests that it signs."""
 
     def __init__(self, ca: CaIdentity, udid: str) -> None:
-        self.udid = udid
-        self._key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
         csr = (
             x509.CertificateSigningRequestBuilder()
             .subject_name(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, udid)]))
-            .sign(self._key, SHA256())
+            .sign(key, SHA256())
         )
-        self._certificate = issue(csr, ca=ca, now=datetime.now(UTC), days=365)
+        self._have(udid, issue(csr, ca=ca, now=datetime.now(UTC), days=365), key)
+
+    @classmethod
+    def with_identity(cls, udid: str, certificate: x509.Certificate, key: rsa.RSAPrivateKey) -> Self:
+        """Return the device that has this identity."""
+        device = cls.__new__(cls)
+        device._have(udid, certificate, key)
+        return device
+
+    def _have(self, udid: str, certificate: x509.Certificate, key: rsa.RSAPrivateKey) -> None:
+        self.udid, self._certificate, self._key = udid, certificate, key
 
     @property
     def der(self) -> bytes:
         """Its certificate."""
         return self._certificate.public_bytes(Encoding.DER)
+
+    @property
+    def sha256(self) -> str:
+        """What its certificate is known by."""
+        return hashlib.sha256(self.der).hexdigest()
 
     @property
     def pem(self) -> str:

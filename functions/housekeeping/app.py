@@ -20,5 +20,5 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> PartialItem
     """Answer SQS with the messages that have to stay; a schedule gets no answer."""
     if "Records" in event:
         return queue_edge.process(event, context, receive, seconds_each=30)
-    runtime.housekeeping().publish_leftovers()
+    runtime.housekeeping().run(event.get("task"))
     return None

@@ -90,10 +90,11 @@ def test_events_that_the_bus_could_not_deliver_become_deliveries_again(
     schedule = {"detail-type": "Scheduled Event", "source": "aws.events", "detail": {}}
     _send(aws, stack, "TargetDeadLetterQueueUrl", json.dumps(event), RULE_ARN=rule)
     _send(aws, stack, "TargetDeadLetterQueueUrl", json.dumps(schedule), RULE_ARN="arn:schedule")
+    _send(aws, stack, "TargetDeadLetterQueueUrl", json.dumps({"task": "renew_identities"}), RULE_ARN="arn:schedule")
     _send(aws, stack, "TargetDeadLetterQueueUrl", "not ours")
     said = picomdm("redrive", "targets", "--json")
 
-    assert (said.code, said.document) == (1, {"queue": "targets", "moved": 1, "dropped": 1, "left": 1})
+    assert (said.code, said.document) == (1, {"queue": "targets", "moved": 1, "dropped": 2, "left": 1})
     assert [json.loads(body) for body in _receive_all(aws, stack, "WebhookQueueUrl")] == [
         {"subscription": "0123456789ab", "event": {"event_id": "1"}}
     ]

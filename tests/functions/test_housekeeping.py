@@ -179,7 +179,12 @@ def test_a_long_queue_is_swept_by_several_messages(
 ) -> None:
     fill()
     housekeeping = Housekeeping(
-        events=runtime.events(), sweeps=runtime.sweeps(), settings=environment, now=runtime.now, sweep_items=20
+        events=runtime.events(),
+        sweeps=runtime.sweeps(),
+        renewals=runtime.identity_renewals,
+        settings=environment,
+        now=runtime.now,
+        sweep_items=20,
     )
     monkeypatch.setattr(runtime, "housekeeping", lambda: housekeeping)
     sweeps.send(json.dumps({"enrollment_id": UDID, "generation": LIVING}))

@@ -48,6 +48,8 @@ class Settings:
     """The domain of the API that speaks mutual TLS; empty: there is none."""
     identity_days: int = 365
     """Validity of the certificates that the SCEP CA issues."""
+    renewal_days: int = 60
+    """So many days before their end identities are renewed; 0: never."""
     identity_grace_days: int = 30
     """For how long an expired but associated certificate is still accepted."""
     previous_identity_hours: int = 24
@@ -121,6 +123,7 @@ class Settings:
             proxy_secret_hash=environment.get("PROXY_SECRET_HASH", ""),
             mtls_domain_name=environment.get("MTLS_DOMAIN_NAME", ""),
             identity_days=int(environment.get("IDENTITY_DAYS", cls.identity_days)),
+            renewal_days=int(environment.get("RENEWAL_DAYS", cls.renewal_days)),
             identity_grace_days=int(environment.get("IDENTITY_GRACE_DAYS", cls.identity_grace_days)),
             previous_identity_hours=int(environment.get("PREVIOUS_IDENTITY_HOURS", cls.previous_identity_hours)),
             retroactive_association=environment.get("RETROACTIVE_ASSOCIATION", cls.retroactive_association),

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from pynamodb.exceptions import UpdateError
 
@@ -16,10 +16,13 @@ from mdmlib.services.associations import Associations
 from mdmlib.services.device_identity import Role
 from mdmlib.services.events import EventPublisher
 from mdmlib.settings import Settings
-from mdmlib.store.command_queue import CommandQueueStore, FirstPage
+from mdmlib.store.command_queue import RENEWAL_PROFILE, CommandQueueStore, FirstPage, place_of, renewal_dedup_key
 from mdmlib.store.enrollments import EnrollmentStore, is_live
 from mdmlib.store.tables import CommandResult, Enrollment, PendingCommand
 from mdmlib.store.transactions import ConditionsFailedError, Delete, Put, transact
+
+if TYPE_CHECKING:
+    from mdmlib.services.renewal_profiles import RenewalProfiles
 
 _DAY: Final = 86_400
 _MINUTE: Final = 60
@@ -38,14 +41,17 @@ class ConnectService:
         enrollments: EnrollmentStore,
         queue: CommandQueueStore,
         events: EventPublisher,
+        renewal_profiles: "Callable[[], RenewalProfiles]",
         settings: Settings,
         now: Callable[[], datetime],
         new_event_id: Callable[[], str],
     ) -> None:
+        """``renewal_profiles`` is asked for when a renewal is handed out: what it imports, few requests need."""
         self._enrollments = enrollments
         self._associations = Associations(enrollments=enrollments, settings=settings)
         self._queue = queue
         self._events = events
+        self._renewal_profiles = renewal_profiles
         self._settings = settings
         self._now = now
         self._new_event_id = new_event_id
@@ -120,6 +126,7 @@ class ConnectService:
             return event_id, None
         pending = self._queue.pending(record, command.order)
         pending.command_uuid, pending.request_type = uuid, command.request_type
+        pending.dedup_key = command.dedup_key
         if report.is_not_now:
             self._defer(pending, now)
             return event_id, command.request_type
@@ -159,7 +166,7 @@ class ConnectService:
         put = Put("result", result, CommandResult.item.does_not_exist())
         delete = Delete("pending", pending, PendingCommand.item.exists())
         try:
-            transact([delete, put])
+            transact([delete, put, *place_of(pending)])
         except ConditionsFailedError as failed:
             if "result" not in failed.names:
                 # The command was cleared: what the device did is worth keeping all the same.
@@ -184,7 +191,13 @@ class ConnectService:
                 continue
             if report.is_not_now and pending.not_now_at is not None:
                 continue
-            if (payload := self._queue.payload(pending)) is not None:
+            if pending.kind == RENEWAL_PROFILE:
+                payload = self._renewal(record, pending)
+                if payload is None:
+                    continue
+            else:
+                payload = self._queue.payload(pending)
+            if payload is not None:
                 return payload
             logger.error(
                 "A pending command has lost its payload",
@@ -192,6 +205,13 @@ class ConnectService:
                 command_uuid=pending.command_uuid,
             )
         return None
+
+    def _renewal(self, record: Enrollment, pending: PendingCommand) -> bytes | None:
+        """Make the payload of a renewal, or take the renewal back when the identity has been renewed already."""
+        if pending.dedup_key != renewal_dedup_key(record.identity):
+            self._queue.drop(pending)
+            return None
+        return self._renewal_profiles().payload(pending, record)
 
     def _waiting(self, record: Enrollment, page: FirstPage) -> Iterable[PendingCommand]:
         yield from page.pending

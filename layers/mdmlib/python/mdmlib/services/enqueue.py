@@ -32,7 +32,7 @@ COMMAND_QUEUED_TOPIC: Final = "mdm.CommandQueued"
 MAX_TARGETS: Final = 10_000
 _BATCH_WRITE: Final = 25
 _EVENT_TARGETS: Final = 1_000
-_PAYLOAD_OUTLIVES: Final = timedelta(days=2)
+PAYLOAD_OUTLIVES: Final = timedelta(days=2)
 _T = TypeVar("_T")
 
 
@@ -131,7 +131,7 @@ class EnqueueService:
                 order=self._order.next(priority),
                 created_at=int(now.timestamp()),
                 expires_at=int(until.timestamp()),
-                ttl=int((until + _PAYLOAD_OUTLIVES).timestamp()),
+                ttl=int((until + PAYLOAD_OUTLIVES).timestamp()),
             ),
             command.body,
         )

@@ -93,6 +93,23 @@ class EnrollmentProfiles:
         profile = self._profile(design, "", link, serial_number, Purpose.OTA)
         return _signed(design, profile.identity_to_plist())
 
+    def make_renewal(self, *, topic: str, identity: str) -> bytes:
+        """Return a profile to take the place of the one that an enrollment has, and to renew its identity.
+
+        ``topic`` is the enrollment's, for no device lets it be changed, and ``identity`` the SHA-256 (hex) of its
+        certificate. Its challenge is good for this enrollment alone.
+        """
+        design = self._design()
+        profile = EnrollmentProfile(
+            device_url=self._settings.device_url,
+            topic=topic,
+            challenge=self._challenges.new_renewal(identity, self.expiry(None)),
+            organization=self._settings.organization,
+            options=design.options,
+            mdm_url=self._settings.mdm_url,
+        )
+        return _signed(design, design.template.to_plist(profile) if design.template else profile.to_plist())
+
     def expiry(self, link: EnrollmentLink | None) -> datetime:
         """Return until when what is handed out now is good: nothing that comes from a link outlives it."""
         expires_at = self._now() + _CHALLENGE_VALIDITY

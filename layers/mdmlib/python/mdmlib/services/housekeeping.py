@@ -1,4 +1,4 @@
-"""Housekeeping: what others leave to be done later.
+"""Housekeeping: what others leave to be done later, and what is done by the clock.
 
 Everything here is safe to repeat and to break off: what is not done comes again, with the next schedule or message.
 """
@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from itertools import islice
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 from mdmlib.errors import MalformedBodyError, UnavailableError
 from mdmlib.observability import logger
@@ -16,6 +16,11 @@ from mdmlib.services.events import EventPublisher, MDMEvent
 from mdmlib.services.sweep import SweepQueue
 from mdmlib.settings import Settings
 from mdmlib.store.tables import DEDUP, OUTBOX_PARTITION, PENDING, SHARDS, EnrollmentItem, OutboxEvent
+
+if TYPE_CHECKING:
+    from mdmlib.services.identity_renewals import IdentityRenewals
+
+RENEW_IDENTITIES: Final = "renew_identities"
 
 LEFT_AFTER_SECONDS: Final = 60
 """Whoever committed an event to the outbox is still publishing it before that."""
@@ -27,21 +32,23 @@ _GENERATION: Final = re.compile(r"[0-9a-f]{8}")
 
 
 class Housekeeping:
-    """Publishes what was left unpublished and deletes what is dead."""
+    """Publishes what was left unpublished, deletes what is dead, and has identities renewed."""
 
     def __init__(
         self,
         *,
         events: EventPublisher,
         sweeps: SweepQueue,
+        renewals: "Callable[[], IdentityRenewals]",
         settings: Settings,
         now: Callable[[], datetime],
         sweep_items: int = SWEEP_ITEMS,
     ) -> None:
         self._events = events
         self._sweeps = sweeps
+        self._renewals = renewals
         self._consumers = {
-            _queue_name(settings.sweep_queue_url, "/"): self.sweep,
+            _queue_name(settings.sweep_queue_url, "/"): self.take_up,
             _queue_name(settings.event_fallback_queue_url, "/"): self.republish,
         }
         self._now = now
@@ -53,6 +60,18 @@ class Housekeeping:
         if consumer is None:
             raise UnavailableError(f"Housekeeping does not know the queue {queue_arn}.", code="unknown_queue")
         consumer(body)
+
+    def run(self, task: str | None) -> None:
+        """Do what a schedule asks for; one that names nothing, for what was left in the outbox.
+
+        Raises when it failed, so that somebody is told.
+        """
+        if task is None:
+            self.publish_leftovers()
+        elif task == RENEW_IDENTITIES:
+            self._renewals().start()
+        else:
+            raise UnavailableError(f"Housekeeping does not know the task {task}.", code="unknown_task")
 
     def publish_leftovers(self) -> None:
         """Publish the events that were committed to the outbox but not taken out of it.
@@ -80,14 +99,22 @@ class Housekeeping:
             raise MalformedBodyError("A message of the event fallback queue is no event.") from None
         self._events.publish_again(event)
 
-    def sweep(self, body: str) -> None:
+    def take_up(self, body: str) -> None:
+        """Do what a message of the sweep queue asks for: a sweep, or a part of a task that is too long for one go."""
+        message = _decode(body)
+        if message.get("task") == RENEW_IDENTITIES:
+            self._renewals().receive(message)
+        else:
+            self._sweep(message)
+
+    def _sweep(self, message: dict[str, Any]) -> None:
         """Delete the pending commands of an enrollment that are of older generations than a message says.
 
         ``{"enrollment_id": …, "generation": …}`` is a message of the sweep queue. Generations count down, and none
         comes back: whatever is queued meanwhile is of this generation or of a newer one. A long queue is deleted by
         several messages.
         """
-        enrollment_id, generation = _decode_sweep(body)
+        enrollment_id, generation = _decode_sweep(message)
         dead = self._dead(enrollment_id, generation)
         deleted = 0
         with EnrollmentItem.batch_write() as batch:
@@ -121,12 +148,18 @@ def _queue_name(url_or_arn: str, separator: str) -> str:
     return url_or_arn.rsplit(separator, 1)[-1]
 
 
-def _decode_sweep(body: str) -> tuple[str, str]:
+def _decode(body: str) -> dict[str, Any]:
     try:
-        document = json.loads(body)
-        enrollment_id, generation = document["enrollment_id"], document["generation"]
-    except (ValueError, KeyError, TypeError) as error:
+        message = json.loads(body)
+    except ValueError as error:
         raise MalformedBodyError("A message of the sweep queue is malformed.") from error
+    if not isinstance(message, dict):
+        raise MalformedBodyError("A message of the sweep queue is malformed.")
+    return message
+
+
+def _decode_sweep(message: dict[str, Any]) -> tuple[str, str]:
+    enrollment_id, generation = message.get("enrollment_id"), message.get("generation")
     if not enrollment_id or not isinstance(enrollment_id, str) or not _GENERATION.fullmatch(str(generation)):
         raise MalformedBodyError("A message of the sweep queue names no enrollment or no generation.")
-    return enrollment_id, generation
+    return enrollment_id, str(generation)

@@ -3,16 +3,17 @@
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from pynamodb.exceptions import DeleteError, UpdateError
+from pynamodb.exceptions import UpdateError
 
 from mdmlib.apple.command import MAX_COMMAND_UUID_LENGTH
 from mdmlib.errors import ConflictError, NotFoundError, PicoMDMError
 from mdmlib.observability import logger
 from mdmlib.services.sweep import SweepQueue
 from mdmlib.store import tables
-from mdmlib.store.command_queue import CommandQueueStore
+from mdmlib.store.command_queue import CommandQueueStore, place_of
 from mdmlib.store.enrollments import EnrollmentStore
-from mdmlib.store.tables import Enrollment, PendingCommand
+from mdmlib.store.tables import Command, Enrollment, PendingCommand
+from mdmlib.store.transactions import ConditionsFailedError, Delete, transact
 
 _DELETED: Final = "deleted"
 _CONDITION_FAILED: Final = "ConditionalCheckFailedException"
@@ -53,7 +54,7 @@ class CommandQueues:
             raise ConflictError(
                 f"The device has finished the command already: {result.status}.", code="command_finished"
             )
-        if command is None or not self._delete(self._queue.pending(record, command.order)):
+        if command is None or not self._delete(record, command):
             raise NotFoundError(
                 f"No command {command_uuid} waits for this enrollment; see `picomdm command list {enrollment_id}`.",
                 code="unknown_command",
@@ -76,13 +77,12 @@ class CommandQueues:
         logger.info("Queue cleared", enrollment_id=enrollment_id)
         return None
 
-    @staticmethod
-    def _delete(pending: PendingCommand) -> bool:
+    def _delete(self, record: Enrollment, command: Command) -> bool:
+        pending = self._queue.pending(record, command.order)
+        pending.dedup_key = command.dedup_key
         try:
-            pending.delete(PendingCommand.item.exists())
-        except DeleteError as error:
-            if error.cause_response_code != _CONDITION_FAILED:
-                raise
+            transact([Delete("pending", pending, PendingCommand.item.exists()), *place_of(pending)])
+        except ConditionsFailedError:
             return False
         return True
 

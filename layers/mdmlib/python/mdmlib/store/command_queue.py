@@ -14,10 +14,12 @@ from mdmlib.store.sealing import Sealer
 from mdmlib.store.tables import (
     Command,
     CommandResult,
+    DedupKey,
     Enrollment,
     EnrollmentItem,
     PendingCommand,
 )
+from mdmlib.store.transactions import Delete, Write, transact
 
 FIRST_PAGE: Final = 3
 """The record, the command being answered, and the next one."""
@@ -36,6 +38,8 @@ _FIRST_PAGE_QUERY: Final[dict[str, Any]] = {
     "ConsistentRead": True,
     "Limit": FIRST_PAGE,
 }
+RENEWAL_PROFILE: Final = "renewal_profile"
+"""The kind of pending command whose payload is an enrollment profile, made when it is handed out."""
 _CACHED_PAYLOADS_BYTES: Final = 16 * 1024 * 1024
 
 
@@ -112,7 +116,12 @@ class CommandQueueStore:
         return result, command
 
     def payload(self, pending: PendingCommand) -> bytes | None:
-        """Return the raw plist of a pending command, or None when its payload's lifetime is over."""
+        """Return the raw plist of a pending command, or None.
+
+        There is none when its lifetime is over, and none yet of a command whose payload is made when it is handed out.
+        """
+        if pending.kind is not None:
+            return None
         if pending.payload is not None:
             return self._sealer.open(pending.payload, place=f"{pending.enrollment_id}/{pending.item}")
         uuid = pending.command_uuid
@@ -130,6 +139,11 @@ class CommandQueueStore:
             payload = self._payloads.get(command.payload_ref)
         self._remember(uuid, payload)
         return payload
+
+    def drop(self, pending: PendingCommand) -> None:
+        """Delete a pending command that is of no use any more, with the place that its dedup key holds."""
+        writes: list[Write] = [Delete("pending", pending), *place_of(pending)]
+        transact(writes)
 
     def seal_pending(self, enrollment_id: str, item: str, payload: bytes) -> bytes:
         """Seal a payload for the pending item that it travels in."""
@@ -187,6 +201,24 @@ class CommandQueueStore:
         while self._cached_bytes > _CACHED_PAYLOADS_BYTES:
             _, dropped = self._cache.popitem(last=False)
             self._cached_bytes -= len(dropped)
+
+
+def place_of(pending: PendingCommand) -> list[Delete]:
+    """Return the write that frees the place of a pending command's dedup key, if it has one."""
+    if pending.dedup_key is None:
+        return []
+    generation = pending.item.split("#")[1]
+    return [Delete("dedup", DedupKey(pending.enrollment_id, dedup_key_item(generation, pending.dedup_key)))]
+
+
+def dedup_key_item(generation: str, dedup_key: str) -> str:
+    """Return the key of the item that holds a dedup key's place: ``d#<generation>#<dedup key>``."""
+    return f"{tables.DEDUP}{generation}#{dedup_key}"
+
+
+def renewal_dedup_key(identity: str) -> str:
+    """Return the dedup key of the command that renews an identity (its SHA-256, hex)."""
+    return f"renewal-{identity}"
 
 
 def pending_key(generation: str, order: str) -> str:
