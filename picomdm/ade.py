@@ -7,7 +7,7 @@ import typer
 
 from picomdm.admin_api import path_part
 from picomdm.context import JSON, operator_of
-from picomdm.files import read_file
+from picomdm.files import read_lines
 
 app: Final = typer.Typer(help="Rules of Automated Device Enrollment.", no_args_is_help=True)
 serials: Final = typer.Typer(
@@ -33,7 +33,7 @@ def add(
 ) -> None:
     """Let devices enroll. As soon as there is one in the list, no others may."""
     operator = operator_of(context)
-    asked = [*(serial_numbers or []), *(_lines(file) if file else [])]
+    asked = [*(serial_numbers or []), *(read_lines(file) if file else [])]
     if not asked:
         raise typer.BadParameter("none are given", param_hint="SERIAL_NUMBERS")
     added: list[dict[str, Any]] = []
@@ -120,8 +120,3 @@ def remove_minimum(
     operator = operator_of(context)
     operator.api.request("DELETE", f"{_MINIMUM}/{path_part(platform)}", repeatable=True)
     operator.terminal.answer({"platform": platform, "removed": True}, lambda: operator.terminal.say("Removed."))
-
-
-def _lines(file: Path) -> list[str]:
-    text = read_file(file).decode(errors="replace")
-    return [line.strip() for line in text.splitlines() if line.strip()]

@@ -1,6 +1,7 @@
 """``picomdm enroll``: links by which devices enroll."""
 
 from datetime import datetime
+from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
@@ -8,6 +9,7 @@ import typer
 from picomdm.admin_api import path_part
 from picomdm.context import JSON, operator_of
 from picomdm.durations import seconds_of
+from picomdm.files import read_lines
 
 app: Final = typer.Typer(help="Make, list and revoke enrollment links.", no_args_is_help=True)
 _PATH: Final = "/v2/enrollment-links"
@@ -20,13 +22,24 @@ def link(
     expires_in: Annotated[str, typer.Option(help="How long devices may enroll by it: 30m, 12h, 7d, 2w.")] = "7d",
     max_uses: Annotated[int | None, typer.Option(min=1, help="How many devices may; else as many as want.")] = None,
     topic: Annotated[str | None, typer.Option(help="The push topic, where there are several.")] = None,
+    serial: Annotated[
+        list[str] | None, typer.Option(help="Only for the device of this serial number; may be repeated.")
+    ] = None,
+    serials_file: Annotated[Path | None, typer.Option(help="A text file with one in each line.")] = None,
     note: Annotated[str | None, typer.Option(help="Whom or what it is for.")] = None,
     _json: JSON = False,
 ) -> None:
     """Make a link. Whoever has it may enroll; it is shown only now."""
     operator = operator_of(context)
     terminal = operator.terminal
-    asked = {"expires_in": seconds_of(expires_in), "max_uses": max_uses, "topic": topic, "note": note}
+    serial_numbers = [*(serial or []), *(read_lines(serials_file) if serials_file else [])]
+    asked = {
+        "expires_in": seconds_of(expires_in),
+        "max_uses": max_uses,
+        "topic": topic,
+        "serial_numbers": serial_numbers or None,
+        "note": note,
+    }
     with terminal.progress("Making an enrollment link …"):
         made = operator.api.request("POST", _PATH, document=asked)
 
@@ -49,7 +62,7 @@ def links(context: typer.Context, *, _json: JSON = False) -> None:
     terminal.answer(
         {"enrollment_links": found},
         lambda: terminal.table(
-            ("ID", "STATE", "ENDS", "USES", "TOPIC", "NOTE"),
+            ("ID", "STATE", "ENDS", "USES", "TOPIC", "NOTE", "ONLY FOR"),
             [
                 (
                     entry["id"],
@@ -58,6 +71,7 @@ def links(context: typer.Context, *, _json: JSON = False) -> None:
                     f"{entry['uses']} of {entry['max_uses'] or 'any'}",
                     entry["topic"],
                     entry["note"],
+                    _devices(entry["serial_numbers"]),
                 )
                 for entry in found
             ],
@@ -78,6 +92,12 @@ def revoke(
     operator.api.request("DELETE", f"{_PATH}/{path_part(link_id)}", repeatable=True)
     answer: dict[str, Any] = {"id": link_id, "revoked": True}
     operator.terminal.answer(answer, lambda: operator.terminal.say("Revoked."))
+
+
+def _devices(serial_numbers: list[str] | None) -> str | None:
+    if not serial_numbers:
+        return None
+    return serial_numbers[0] if len(serial_numbers) == 1 else f"{len(serial_numbers)} devices"
 
 
 def _state(entry: dict[str, Any], now: datetime) -> str:

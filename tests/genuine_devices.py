@@ -16,6 +16,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.hazmat.primitives.serialization.pkcs7 import PKCS7Options, PKCS7SignatureBuilder
 from cryptography.x509.oid import NameOID
 
+from functions.checkin import app as checkin
+from tests.gateway import Answer, Gateway
 from tests.scep_client import rsa_key
 
 IPHONE: Final[dict[str, Any]] = {
@@ -106,6 +108,21 @@ class GenuineDevice:
         for other in others:
             builder = builder.add_certificate(other)
         return builder.sign(Encoding.DER, [PKCS7Options.Binary])
+
+
+def check_in(device: GenuineDevice, body: bytes) -> Answer:
+    """Let a device whose certificate is its identity here send a check-in message to the checkin function."""
+    signature = (
+        PKCS7SignatureBuilder()
+        .set_data(body)
+        .add_signer(device.certificate, device.key, hashes.SHA256())
+        .sign(Encoding.DER, [PKCS7Options.DetachedSignature, PKCS7Options.Binary])
+    )
+    headers = {
+        "Content-Type": "application/x-apple-aspen-mdm-checkin",
+        "Mdm-Signature": base64.b64encode(signature).decode(),
+    }
+    return Gateway(checkin.lambda_handler).request("PUT", "/mdm/checkin", body, headers=headers)
 
 
 def with_sha1(certificate: x509.Certificate, issuer_key: rsa.RSAPrivateKey) -> x509.Certificate:

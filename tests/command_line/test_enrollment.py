@@ -49,6 +49,23 @@ def test_serial_numbers_come_from_the_command_line_and_from_a_file(picomdm: Comm
     assert [entry["serial_number"] for entry in listed] == ["C02AAAAAAAA3"]
 
 
+def test_a_link_may_be_for_some_devices_only(picomdm: CommandLine, push_certificate: bytes, tmp_path: Path) -> None:
+    (tmp_path / "push.pem").write_bytes(push_certificate)
+    (tmp_path / "serials.txt").write_text("C02AAAAAAAA1\n")
+    assert picomdm("push-cert", "upload", str(tmp_path / "push.pem")).code == 0
+
+    link = picomdm(
+        *("enroll", "link", "--serial", "c02aaaaaaaa2", "--serials-file", str(tmp_path / "serials.txt"), "--json")
+    ).document
+    picomdm("enroll", "link", "--serial", "C02AAAAAAAA3", "--note", "Ada")
+
+    assert link["serial_numbers"] == ["C02AAAAAAAA1", "C02AAAAAAAA2"]
+    listed = picomdm("enroll", "links").out
+    assert re.search(r"- +2 devices", listed)
+    assert re.search(r"Ada +C02AAAAAAAA3", listed)
+    assert picomdm("enroll", "link", "--serial", "x").code == 1
+
+
 def test_a_minimum_os_is_set_and_removed(server: AdminServer, picomdm: CommandLine) -> None:
     assert picomdm("ade", "minimum-os", "set", "iOS", "17.4.1").code == 0
     assert re.search(r"iOS +17\.4\.1 +-", picomdm("ade", "minimum-os", "list").out)

@@ -16,6 +16,7 @@ from mdmlib import runtime
 from mdmlib.settings import Settings
 from tests.aws_calls import DynamoDBCalls
 from tests.gateway import Answer, Gateway, http_event
+from tests.genuine_devices import MAC, GenuineDevice, check_in
 from tests.portal import push_certificate
 from tests.scep_client import ScepClient, rsa_key
 
@@ -260,3 +261,43 @@ def test_an_identity_from_here_is_one_for_the_device_edge(enrollment: Enrollment
 
     assert issued.not_valid_before_utc < datetime.now(UTC) < issued.not_valid_after_utc
     issued.verify_directly_issued_by(enrollment.ca())
+
+
+# Links for some devices
+
+
+@pytest.mark.parametrize(
+    ("serial_number", "status"), [("C02FX0AAMD6M", 200), ("c02fx0aamd6m", 200), ("C02OTHER0000", 400), (None, 400)]
+)
+def test_only_listed_devices_enroll_by_a_link_that_lists_some(
+    enrollment: Enrollment, serial_number: str | None, status: int
+) -> None:
+    _, url = runtime.enrollment_links().create(expires_in=timedelta(days=1), serial_numbers=[MAC["SERIAL"]])
+    client = ScepClient(enrollment.ca())
+    message = client.request(enrollment.challenge(url.rsplit("/", 1)[1]))
+    issued = client.read(enrollment.scep("operation=PKIOperation", message).body).certificate
+    authenticate = {"MessageType": "Authenticate", "UDID": MAC["UDID"], "Topic": TOPIC}
+
+    answer = check_in(
+        GenuineDevice(issued, client.key, MAC),
+        plistlib.dumps(authenticate | ({"SerialNumber": serial_number} if serial_number else {})),
+    )
+
+    assert answer.status == status
+    assert (runtime.enrollments().get(MAC["UDID"]) is not None) == (status == 200)
+
+
+def test_a_link_that_is_over_still_says_who_it_was_for(enrollment: Enrollment) -> None:
+    link, url = runtime.enrollment_links().create(
+        expires_in=timedelta(days=1), max_uses=1, serial_numbers=[MAC["SERIAL"]]
+    )
+    client = ScepClient(enrollment.ca())
+    message = client.request(enrollment.challenge(url.rsplit("/", 1)[1]))
+    issued = client.read(enrollment.scep("operation=PKIOperation", message).body).certificate
+    runtime.enrollment_links().revoke(link.name)
+    authenticate = {"MessageType": "Authenticate", "UDID": MAC["UDID"], "Topic": TOPIC, "SerialNumber": MAC["SERIAL"]}
+
+    assert check_in(GenuineDevice(issued, client.key, MAC), plistlib.dumps(authenticate)).status == 200
+    record = runtime.enrollments().get(MAC["UDID"])
+    assert record
+    assert record.link == link.name

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from cryptography import x509
 
-from functions.checkin import app as checkin
 from functions.enroll import app as enroll
 from local.emulator import Emulator
 from mdmlib import runtime
@@ -16,7 +15,7 @@ from mdmlib.settings import Settings
 from mdmlib.store.tables import EnrollmentLink
 from tests.aws_calls import DynamoDBCalls
 from tests.gateway import Answer, Gateway, http_event
-from tests.genuine_devices import IPHONE, MAC, Authority, GenuineDevice
+from tests.genuine_devices import IPHONE, MAC, Authority, GenuineDevice, check_in
 from tests.portal import push_certificate
 from tests.scep_client import ScepClient, rsa_key
 
@@ -129,7 +128,7 @@ def test_the_identity_of_the_second_phase_enrolls_nobody(safari: Safari, phone: 
     identified = safari.scep(safari.proceed(phone, safari.challenge(token)).body, "phase 2")
 
     message = {"MessageType": "Authenticate", "UDID": IPHONE["UDID"], "SerialNumber": IPHONE["SERIAL"], "Topic": TOPIC}
-    answer = _check_in(identified, plistlib.dumps(message))
+    answer = check_in(identified, plistlib.dumps(message))
 
     assert answer.status == 400
     assert runtime.enrollments().get(IPHONE["UDID"]) is None
@@ -220,24 +219,3 @@ def test_nothing_is_written_in_any_phase_and_nothing_read_for_noise(safari: Safa
         assert safari.post("/ota/phase23", message).status == 400
     assert safari.proceed(Authority.named("Forger").device(), "made up").status == 403
     assert calls.take() == []
-
-
-def _check_in(device: GenuineDevice, body: bytes) -> Answer:
-    """Send a check-in message that the device signed with its certificate."""
-    from base64 import b64encode
-
-    from cryptography.hazmat.primitives.hashes import SHA256
-    from cryptography.hazmat.primitives.serialization import Encoding
-    from cryptography.hazmat.primitives.serialization.pkcs7 import PKCS7Options, PKCS7SignatureBuilder
-
-    signature = (
-        PKCS7SignatureBuilder()
-        .set_data(body)
-        .add_signer(device.certificate, device.key, SHA256())
-        .sign(Encoding.DER, [PKCS7Options.DetachedSignature, PKCS7Options.Binary])
-    )
-    headers = {
-        "Content-Type": "application/x-apple-aspen-mdm-checkin",
-        "Mdm-Signature": b64encode(signature).decode(),
-    }
-    return Gateway(checkin.lambda_handler).request("PUT", "/mdm/checkin", body, headers=headers)

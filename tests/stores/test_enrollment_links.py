@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from mdmlib.errors import BadRequestError, ConflictError, ForbiddenError, NotFoundError, PicoMDMError
-from mdmlib.services.enrollment_links import EnrollmentLinks
+from mdmlib.services.enrollment_links import EnrollmentLinks, permits
 from mdmlib.services.enrollment_profiles import EnrollmentProfiles
 from mdmlib.services.push_certificates import PushCertificates
-from mdmlib.services.scep_challenges import Challenge, ScepChallenges
+from mdmlib.services.scep_challenges import LISTED_DEVICES, Challenge, ScepChallenges
 from mdmlib.settings import Settings
 from mdmlib.store.sealing import Sealer
 from mdmlib.store.tables import EnrollmentLink, ResourceItem
@@ -152,6 +152,31 @@ def test_a_link_that_is_used_up_gives_no_more_profiles(office: Office) -> None:
     link.update([EnrollmentLink.uses.add(2)])
 
     assert refused(office, token).code == "link_used_up"
+
+
+def test_a_link_for_some_devices_lists_them_in_capitals_and_says_so_to_scep(office: Office) -> None:
+    link, token = office.link(serial_numbers=["c02aaaaaaaa2", "C02AAAAAAAA1", "C02AAAAAAAA1"])
+
+    assert link.serial_numbers == ["C02AAAAAAAA1", "C02AAAAAAAA2"]
+    assert office.download(token).challenge.serial_hash == LISTED_DEVICES
+    assert permits(link, "c02aaaaaaaa1")
+    assert not permits(link, "C02AAAAAAAA3")
+    assert not permits(link, None)
+
+
+def test_a_link_for_nobody_in_particular_is_for_any_device(office: Office) -> None:
+    link, token = office.link(serial_numbers=[])
+
+    assert link.serial_numbers is None
+    assert office.download(token).challenge.serial_hash is None
+    assert permits(link, None)
+
+
+def test_a_serial_number_that_is_none_makes_no_link(office: Office) -> None:
+    with pytest.raises(BadRequestError) as refused:
+        office.link(serial_numbers=["C02AAAAAAAA1", "x y"])
+    assert refused.value.field == "serial_numbers"
+    assert office.links().list() == []
 
 
 def test_links_are_listed_the_newest_first_with_what_is_known_of_them(office: Office, clock: Clock) -> None:

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from mdmlib.services.webhooks import Webhooks
     from mdmlib.store.tables import EnrollmentLink, WebhookSubscription
 
+MAX_SERIAL_NUMBERS: Final = 1_000
+"""In one request."""
+
 _STATES: Final = ("authenticated", "enrolled", "checked_out")
 _MINUTE: Final = 60
 _DAY: Final = 86_400
@@ -115,12 +118,13 @@ def create_enrollment_link(
     The ``url`` is told only now: whoever has it may enroll. The first link makes the CA too, so that no device has to
     wait for its key.
     """
-    fields = Fields(request.json(), known=("topic", "expires_in", "max_uses", "note"))
+    fields = Fields(request.json(), known=("topic", "expires_in", "max_uses", "serial_numbers", "note"))
     expires_in = fields.integer("expires_in", least=_MINUTE, most=_MAX_LINK_SECONDS) or _DEFAULT_LINK_SECONDS
     link, url = links.create(
         topic=fields.text("topic"),
         expires_in=timedelta(seconds=expires_in),
         max_uses=fields.integer("max_uses", least=1, most=10_000_000),
+        serial_numbers=fields.texts("serial_numbers", most=MAX_SERIAL_NUMBERS) or (),
         note=fields.text("note"),
     )
     authority.load()
@@ -272,6 +276,7 @@ def _enrollment_link(link: "EnrollmentLink") -> dict[str, Any]:
         "expires_at": rfc3339(link.expires_at),
         "max_uses": None if link.max_uses is None else int(link.max_uses),
         "uses": int(link.uses),
+        "serial_numbers": link.serial_numbers,
         "revoked": bool(link.revoked),
         "note": link.note,
     }

@@ -21,7 +21,7 @@ from mdmlib.apple.enrollment_profile import (
 from mdmlib.errors import BadRequestError, NotFoundError
 from mdmlib.http.admin_edge import AdminRequest, answer_v2, no_content
 from mdmlib.http.fields import Fields
-from mdmlib.http.v2 import listed, page_asked_for, rfc3339
+from mdmlib.http.v2 import MAX_SERIAL_NUMBERS, listed, page_asked_for, rfc3339
 from mdmlib.services.account_driven_enrollment import METHODS, MODEL_FAMILIES, SignInOptions
 from mdmlib.services.enrollments import Page
 
@@ -33,9 +33,6 @@ if TYPE_CHECKING:
     from mdmlib.services.device_authorities import DeviceAuthorities, DeviceAuthorityInfo
     from mdmlib.services.enrollment_profiles import EnrollmentProfiles, ProfileDesign
     from mdmlib.store.tables import AdeSerialNumber, MinimumOsVersion
-
-MAX_SERIAL_NUMBERS: Final = 1_000
-"""In one request."""
 
 _MODES: Final = {"user": EnrollmentMode.USER, "device": EnrollmentMode.DEVICE}
 _SIGN_IN_FIELDS: Final = (

@@ -10,8 +10,9 @@ from mdmlib.services.associations import Associations, association, end_of_renew
 from mdmlib.services.bootstrap_token import BOOTSTRAP_TOKEN
 from mdmlib.services.checkin_events import CheckinEvents
 from mdmlib.services.checkin_message import ATTEMPTS, Received
+from mdmlib.services.enrollment_links import link_permits
 from mdmlib.services.events import outbox_item
-from mdmlib.services.scep_challenges import serial_hash
+from mdmlib.services.scep_challenges import LISTED_DEVICES, serial_hash
 from mdmlib.services.sweep import SweepQueue
 from mdmlib.store import tables
 from mdmlib.store.enrollments import LIVE_STATES, EnrollmentStore
@@ -208,5 +209,9 @@ def _check_certificate(certificate: Certificate | None, message: Authenticate) -
         raise of_another_enrollment()
     if certificate.serial_hash is None:
         return
-    if message.serial_number is None or serial_hash(message.serial_number) != certificate.serial_hash:
+    if certificate.serial_hash == LISTED_DEVICES:
+        permitted = link_permits(certificate.link, message.serial_number)
+    else:
+        permitted = serial_hash(message.serial_number or "") == certificate.serial_hash
+    if not permitted:
         raise IdentityError("The certificate was issued for another device.", code="certificate_of_another_device")

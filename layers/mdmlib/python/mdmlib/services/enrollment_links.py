@@ -2,13 +2,14 @@
 
 import hashlib
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from pynamodb.exceptions import DoesNotExist, UpdateError
 
 from mdmlib.errors import ForbiddenError, NotFoundError
+from mdmlib.services.ade_rules import serial_number_of
 from mdmlib.store.tables import EnrollmentLink
 
 if TYPE_CHECKING:
@@ -47,11 +48,13 @@ class EnrollmentLinks:
         topic: str | None = None,
         expires_in: timedelta,
         max_uses: int | None = None,
+        serial_numbers: Iterable[str] = (),
         note: str | None = None,
     ) -> tuple[EnrollmentLink, str]:
         """Make a link and return it with its URL, which is told only now.
 
         ``topic`` may be left out while there is one push certificate. ``max_uses`` counts identities, not downloads.
+        With ``serial_numbers`` only these devices can enroll by it; which one it is shows at its Authenticate.
         Raises :class:`~mdmlib.errors.BadRequestError`, and :class:`~mdmlib.errors.ConflictError` while no push
         certificate is there.
         """
@@ -65,6 +68,7 @@ class EnrollmentLinks:
             created_at=int(now.timestamp()),
             expires_at=int(expires_at.timestamp()),
             max_uses=max_uses,
+            serial_numbers=sorted({serial_number_of(each, name="serial_numbers") for each in serial_numbers}) or None,
             note=note,
             ttl=int((expires_at + _KEEP_ENDED).timestamp()),
         )

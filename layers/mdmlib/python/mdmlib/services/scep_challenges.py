@@ -68,7 +68,7 @@ class Challenge:
 
 def serial_hash(serial_number: str) -> str:
     """Return what stands for a serial number in a challenge and with an identity: 32 hex digits."""
-    return hashlib.sha256(serial_number.encode()).hexdigest()[: 2 * _SERIAL_BYTES]
+    return hashlib.sha256(serial_number.upper().encode()).hexdigest()[: 2 * _SERIAL_BYTES]
 
 
 class ScepChallenges:
