@@ -2,75 +2,33 @@
 
 import json
 import plistlib
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from functions.checkin import app as checkin
 from functions.commands import app as commands
 from functions.connect import app as connect
-from local.aws_proxy import AwsProxy
 from local.emulator import Emulator
-from mdmlib import runtime
 from mdmlib.settings import Settings
 from mdmlib.store import tables
-from tests.fleet import command
+from tests.counted_site import (
+    BATCH_GET,
+    BATCH_WRITE,
+    DELETE,
+    GET,
+    PUT,
+    PUT_EVENTS,
+    PUT_OBJECT,
+    QUERY,
+    SEND,
+    SEND_BATCH,
+    TRANSACT,
+    UDID,
+    UPDATE,
+    USER_ID,
+    Site,
+)
 from tests.gateway import FunctionContext, http_event
-from tests.signed_device import TOPIC, SignedDevice, trusted_authority
-
-UDID = "A5EF1BA1-586D-4F29-B4F3-759DADAC2DDD"
-USER_ID = "B0B0B0B0-0000-0000-0000-000000000001"
-
-QUERY, GET, UPDATE, DELETE = "dynamodb.Query", "dynamodb.GetItem", "dynamodb.UpdateItem", "dynamodb.DeleteItem"
-PUT, BATCH_GET, BATCH_WRITE = "dynamodb.PutItem", "dynamodb.BatchGetItem", "dynamodb.BatchWriteItem"
-TRANSACT, PUT_EVENTS, PUT_OBJECT = "dynamodb.TransactWriteItems", "events.PutEvents", "s3.PutObject"
-SEND, SEND_BATCH = "sqs.SendMessage", "sqs.SendMessageBatch"
-
-
-class Site:
-    """Warm functions behind the counting proxy, and one enrolled device."""
-
-    def __init__(self, proxy: AwsProxy) -> None:
-        self.proxy = proxy
-        self.device = SignedDevice(trusted_authority(), UDID)
-        self._numbers = iter(range(1_000_000))
-        self(self.authenticate())
-        self(self.token_update())
-        self(self.device.report("Idle"))
-        self.enqueue("warm up")
-        self(self.device.report("Acknowledged", "warm up"))
-
-    def __call__(self, event: dict[str, Any], app: Any = None) -> dict[str, int]:
-        """Let a function handle the event; return the calls that it made."""
-        app = app or (connect if event["rawPath"] == "/mdm/connect" else checkin)
-        self.proxy.reset()
-        answer = app.lambda_handler(event, FunctionContext())
-        assert answer["statusCode"] in {200, 201}
-        return dict(self.proxy.counts)
-
-    def authenticate(self) -> dict[str, Any]:
-        return self.device.checkin("Authenticate", SerialNumber="C02XXXX", BuildVersion=str(next(self._numbers)))
-
-    def token_update(self, **fields: Any) -> dict[str, Any]:
-        token = next(self._numbers).to_bytes(32, "big")
-        return self.device.checkin("TokenUpdate", Token=token, PushMagic="magic", **fields)
-
-    def enqueue(self, uuid: str, ids: tuple[str, ...] = (UDID,), *, size: int = 0) -> None:
-        fields = {"Payload": b"p" * size} if size else {}
-        runtime.enqueue_service().enqueue(command(uuid, "InstallProfile", **fields), ids, push=False)
-
-
-@pytest.fixture
-def site(aws: Emulator, environment: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    with AwsProxy(aws.url) as proxy:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
-        runtime.forget()
-        runtime.bind_tables()
-        tables.PushCertificate(
-            "push_certificate", TOPIC, certificate=b"", private_key=b"", not_after=4_102_444_800, uploaded_at=0
-        ).save()
-        yield Site(proxy)
 
 
 def test_an_idle_connect_with_nothing_to_send_is_one_query_and_one_event(site: Site) -> None:
@@ -147,6 +105,7 @@ def test_the_first_use_of_a_renewed_identity_costs_one_update_once(site: Site) -
 
 
 def test_check_out_costs_what_authenticate_costs(site: Site) -> None:
+    site.enqueue("C1")
     check_out = site.device.checkin("CheckOut")
 
     assert site(check_out) == {GET: 1, TRANSACT: 1, PUT_EVENTS: 1, DELETE: 1, SEND: 1}
@@ -217,3 +176,25 @@ def test_a_request_that_is_refused_costs_no_call(site: Site, aws: Emulator, envi
 
     assert answer["statusCode"] == 400
     assert site.proxy.calls == []
+
+
+@pytest.mark.parametrize("queued", [0, 30])
+def test_clearing_a_queue_is_one_read_one_write_and_one_sweep(site: Site, queued: int) -> None:
+    for number in range(queued):
+        site.enqueue(f"C{number}")
+
+    assert site(http_event("DELETE", f"/v2/enrollments/{UDID}/commands"), commands) == {
+        BATCH_GET: 1,
+        UPDATE: 1,
+        SEND: 1,
+    }
+
+
+def test_taking_a_command_back_is_two_reads_and_one_transaction(site: Site) -> None:
+    site.enqueue("C1")
+
+    assert site(http_event("DELETE", f"/v2/enrollments/{UDID}/commands/C1"), commands) == {
+        GET: 1,
+        BATCH_GET: 1,
+        TRANSACT: 1,
+    }
