@@ -130,14 +130,14 @@ BOXES: Final = (
     Box(resource="WebhookFunction", x=868, y=128, title="webhook", note="signs, tries for a day", look="function"),
     Box(resource="PushQueue", x=672, y=278, title="push queue", note="100 devices a message", look="queue"),
     Box(resource="PushFunction", x=868, y=278, title="push", note="one connection a topic", look="function"),
-    Box(resource="SweepQueue", x=672, y=392, title="sweep queue", note="dead commands", look="queue"),
+    Box(resource="SweepQueue", x=672, y=392, title="sweep queue", note="dead commands, renewals", look="queue"),
     Box(resource="EventFallbackQueue", x=672, y=452, title="fallback queue", note="when the bus is down", look="queue"),
     Box(
         resource="HousekeepingFunction",
         x=868,
         y=422,
         title="housekeeping",
-        note="also every 5 minutes",
+        note="also by the clock",
         look="function",
     ),
     Box(
