@@ -116,7 +116,7 @@ def test_the_factory_is_a_program(tmp_path: Path) -> None:
         "-m",
         "local.device_authority",
         "--directory",
-        tmp_path,
+        str(tmp_path),
         "--device",
         "A-DEVICE",
         "--curve",
