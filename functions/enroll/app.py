@@ -1,4 +1,7 @@
-"""Enrollment: /mdm/enroll, /ota and /mdm/account hand out profiles, /scep the identity that they ask for."""
+"""Enrollment: /mdm/enroll, /ota and /mdm/account hand out profiles, /scep the identity that they ask for.
+
+``/authproxy/`` is here as well, for it is as rare, and what it needs would make the busy functions slower to start.
+"""
 
 from typing import Any
 
@@ -79,6 +82,12 @@ def scep() -> Response[bytes]:
 
 def _download(profile: bytes) -> Response[Any]:
     return enroll_edge.download(app.current_event, profile, runtime.enrollment_profiles().options().organization)
+
+
+@app.route(r"/authproxy/[\s\S]+", method=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
+def proxy() -> Response[bytes]:
+    """Pass a request of an enrolled device on to another server."""
+    return enroll_edge.pass_back(runtime.auth_proxy().forward(enroll_edge.decode_proxied(app.current_event)))
 
 
 @logger.inject_lambda_context(correlation_id_path=correlation_paths.API_GATEWAY_HTTP)

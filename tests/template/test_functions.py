@@ -15,6 +15,7 @@ from tests.template.document import REPOSITORY, Resource, Template, listed, name
 FUNCTIONS = sorted(folder.name for folder in (REPOSITORY / "functions").iterdir() if (folder / "app.py").exists())
 HTTP = {"checkin", "connect", "enroll", "commands", "admin"}
 APIS = {"DeviceApi": {"checkin", "connect", "enroll"}, "AdminApi": {"commands", "admin"}}
+GREEDY = "/authproxy/{}"
 MTLS_ROUTES = {"PUT /mdm": "checkin", "PUT /mdm/checkin": "checkin", "PUT /mdm/connect": "connect"}
 
 
@@ -46,8 +47,9 @@ def handled_routes(function: str) -> set[str]:
     app: Any = importlib.import_module(f"functions.{function}.app").app
     keys = set()
     for route in (*app._static_routes, *app._dynamic_routes):
-        path = re.sub(r"<\w+>", "{}", route.path)
-        keys |= {f"{method} {path}" for method in listed(route.method)}
+        path = re.sub(r"<\w+>|\[\\s\\S\]\+$", "{}", route.path)
+        methods = ["ANY"] if path == GREEDY else listed(route.method)
+        keys |= {f"{method} {path}" for method in methods}
     return keys
 
 
@@ -110,7 +112,7 @@ def test_defaults_of_the_template_are_those_of_the_settings(template: Template) 
 def test_routes_lead_to_the_functions_that_answer_them_and_none_is_missing(template: Template, api: str) -> None:
     found: dict[str, set[str]] = {name: set() for name in APIS[api]}
     for key, route in routes(template, api).items():
-        found[target(template, route)].add(re.sub(r"\{\w+\}", "{}", key))
+        found[target(template, route)].add(re.sub(r"\{\w+\+?\}", "{}", key))
 
     assert found == {name: handled_routes(name) for name in APIS[api]}
 
@@ -186,6 +188,7 @@ def test_nothing_is_public_but_the_device_edge(template: Template) -> None:
 
     assert public == {
         "GET /.well-known/com.apple.remotemanagement",
+        "ANY /authproxy/{proxy+}",
         "GET /mdm",
         "POST /mdm/account/{mode}",
         "PUT /mdm",

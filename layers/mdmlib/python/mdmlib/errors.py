@@ -15,6 +15,7 @@
     ├── ConflictError            the state does not allow it (a duplicate, a checked-out enrollment)
     ├── GoneError                answered 410: the device shall not ask again (UserAuthenticate)
     └── UnavailableError         ours or a neighbour's fault; asking again later is right
+        └── UpstreamFailedError  the server behind the authenticating proxy did not answer
 
 Only :mod:`mdmlib.http` knows status codes. A message is for an administrator: what is wrong and what to do.
 It never holds a body, a token, a PIN or a key, for it may be logged.
@@ -136,3 +137,9 @@ class UnavailableError(PicoMDMError):
     """Something that we depend on failed; the same request later is right."""
 
     default_code = "unavailable"
+
+
+class UpstreamFailedError(UnavailableError):
+    """The server that a request was passed on to gave no answer that could be passed back."""
+
+    default_code = "upstream_failed"

@@ -20,11 +20,13 @@ if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
     from mypy_boto3_sqs import SQSClient
 
+    from mdmlib.clients.reverse_proxy import ReverseProxyClient
     from mdmlib.clients.signed_http import SignedHttpClient
     from mdmlib.services.access_tokens import AccessTokens
     from mdmlib.services.account_driven_enrollment import AccountDrivenEnrollment
     from mdmlib.services.ade_enrollment import AdeEnrollment
     from mdmlib.services.ade_rules import AdeSerialNumbers, MinimumOsVersions
+    from mdmlib.services.auth_proxy import AuthProxy
     from mdmlib.services.blocking import Blocking
     from mdmlib.services.certificate_authorities import CertificateAuthorities
     from mdmlib.services.certificate_authority import CertificateAuthorityService
@@ -525,6 +527,28 @@ def account_driven_enrollment() -> "AccountDrivenEnrollment":
 
     bind_tables()
     return AccountDrivenEnrollment(tokens=access_tokens(), profiles=enrollment_profiles(), settings=settings(), now=now)
+
+
+@cache
+def reverse_proxy_client() -> "ReverseProxyClient":
+    """Return the client of the server behind the authenticating proxy."""
+    from mdmlib.clients.reverse_proxy import ReverseProxyClient
+
+    return ReverseProxyClient()
+
+
+@cache
+def auth_proxy() -> "AuthProxy":
+    """Return the authenticating proxy."""
+    from mdmlib.services.auth_proxy import AuthProxy
+
+    return AuthProxy(
+        identity=device_identity(),
+        enrollments=enrollments(),
+        client=reverse_proxy_client,
+        settings=settings(),
+        now=now,
+    )
 
 
 @cache

@@ -22,21 +22,31 @@ from mdmlib.errors import (
     NotFoundError,
     PicoMDMError,
     SignInRequiredError,
+    UpstreamFailedError,
 )
 from mdmlib.http import device_edge, pages
 from mdmlib.http.gateway import body_of, headers_of
 from mdmlib.observability import logger
+from mdmlib.services.auth_proxy import ProxiedRequest
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.event_handler import APIGatewayHttpResolver
     from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
 
+    from mdmlib.clients.reverse_proxy import ForwardedAnswer
     from mdmlib.services.certificate_authority import CertificateAuthorityService
 
 AUTHENTICATE_HEADER: Final = "X-PicoMDM-WWW-Authenticate"
 """Carries WWW-Authenticate through API Gateway."""
 
 _NO_STORE: Final = {"Cache-Control": "no-store"}
+
+
+class _PassedBack(Response[bytes]):
+    """An answer that is bytes also where its type is JSON: it may be compressed."""
+
+    def is_json(self) -> bool:
+        return False
 
 
 @dataclass(frozen=True)
@@ -101,6 +111,22 @@ def service_discovery(document: Mapping[str, Any]) -> Response[str]:
     return Response(HTTPStatus.OK, content_type="application/json", body=json.dumps(document), headers=_NO_STORE)
 
 
+def decode_proxied(event: "APIGatewayProxyEventV2") -> ProxiedRequest:
+    """Read a request for the server behind the authenticating proxy. Raises as the device edge does."""
+    return ProxiedRequest(
+        method=event.http_method,
+        path=event.raw_path,
+        query=event.raw_event.get("rawQueryString") or "",
+        evidence=device_edge.decode(event).evidence,
+        trace_id=event.request_context.request_id,
+    )
+
+
+def pass_back(answer: "ForwardedAnswer") -> Response[bytes]:
+    """Answer as the server behind the authenticating proxy did."""
+    return _PassedBack(answer.status, body=answer.body, headers=dict(answer.headers))
+
+
 def profile(body: bytes) -> Response[bytes]:
     """Answer with a profile, which nobody may keep: its challenge is good once."""
     return Response(HTTPStatus.OK, content_type=enrollment_profile.CONTENT_TYPE, body=body, headers=_NO_STORE)
@@ -131,6 +157,11 @@ def register_error_handlers(app: "APIGatewayHttpResolver") -> None:
         # API Gateway gives the first one another name; the template makes it again of the second.
         headers = {"WWW-Authenticate": error.www_authenticate, AUTHENTICATE_HEADER: error.www_authenticate}
         return Response(HTTPStatus.UNAUTHORIZED, body="", headers=headers | _NO_STORE)
+
+    @app.exception_handler(UpstreamFailedError)
+    def pass_nothing_back(error: UpstreamFailedError) -> Response[bytes]:
+        logger.error("Proxied request failed", code=error.code, reason=error.message)
+        return Response(HTTPStatus.BAD_GATEWAY, body=b"")
 
     @app.exception_handler([ForbiddenError, NotFoundError])
     def turn_away(error: PicoMDMError) -> Response[str]:

@@ -63,6 +63,14 @@ class EnrollmentStore:
         certificate = next((item for item in items if isinstance(item, Certificate)), None)
         return record, certificate
 
+    def get_associated(self, sha256: str) -> Enrollment | None:
+        """Return the record of the enrollment that a certificate (SHA-256, hex) is associated with."""
+        try:
+            certificate = Certificate.get(tables.CERTIFICATE_PARTITION + sha256, tables.RECORD, consistent_read=True)
+        except DoesNotExist:
+            return None
+        return self.get(certificate.associated_id) if certificate.associated_id else None
+
     def get_login(self, user_id: str, device_id: str) -> LoginItems:
         """Return what is known of a user channel, its device and its user's login, in one call."""
         keys = [
