@@ -8,14 +8,17 @@ import json
 import os
 import plistlib
 import uuid
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from functools import cache
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import boto3
 from botocore.config import Config
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from local.emulator import Emulator
+from mdmlib.apple.certificates import new_certificate_authority
 from mdmlib.apple.checkin import decode_checkin
 from mdmlib.apple.command import Command
 from mdmlib.apple.command_report import CommandReport
@@ -354,8 +357,14 @@ class FleetDevice:
 def certificate(fleet: Fleet, name: str) -> VerifiedCertificate:
     """Return a certificate that has been verified, told apart by ``name``."""
     return VerifiedCertificate(
-        hash=hashlib.sha256(name.encode()).hexdigest(), not_after=fleet.clock() + timedelta(days=365), der=b""
+        hash=hashlib.sha256(name.encode()).hexdigest(), not_after=fleet.clock() + timedelta(days=365), der=_any_der()
     )
+
+
+@cache
+def _any_der() -> bytes:
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    return new_certificate_authority("Fleet", now=now).certificate.public_bytes(Encoding.DER)
 
 
 def command(uuid_: str, request_type: str = "ProfileList", **fields: Any) -> Command:

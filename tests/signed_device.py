@@ -42,14 +42,19 @@ class SignedDevice:
         self._have(udid, issue(csr, ca=ca, now=datetime.now(UTC), days=365), key)
 
     @classmethod
-    def with_identity(cls, udid: str, certificate: x509.Certificate, key: rsa.RSAPrivateKey) -> Self:
-        """Return the device that has this identity."""
+    def with_identity(
+        cls, udid: str, certificate: x509.Certificate, key: rsa.RSAPrivateKey, *, is_user_enrollment: bool = False
+    ) -> Self:
+        """Return the device that has this identity; ``udid`` is the EnrollmentID of a User Enrollment."""
         device = cls.__new__(cls)
-        device._have(udid, certificate, key)
+        device._have(udid, certificate, key, is_user_enrollment=is_user_enrollment)
         return device
 
-    def _have(self, udid: str, certificate: x509.Certificate, key: rsa.RSAPrivateKey) -> None:
+    def _have(
+        self, udid: str, certificate: x509.Certificate, key: rsa.RSAPrivateKey, *, is_user_enrollment: bool = False
+    ) -> None:
         self.udid, self._certificate, self._key = udid, certificate, key
+        self._id_key = "EnrollmentID" if is_user_enrollment else "UDID"
 
     @property
     def der(self) -> bytes:
@@ -82,10 +87,10 @@ class SignedDevice:
 
     def checkin(self, message_type: str, **fields: Any) -> dict[str, Any]:
         """Return the event of a check-in message."""
-        message = {"MessageType": message_type, "UDID": self.udid, "Topic": TOPIC, **fields}
+        message = {"MessageType": message_type, self._id_key: self.udid, "Topic": TOPIC, **fields}
         return self.put("/mdm/checkin", plistlib.dumps(message), content_type=CHECKIN_TYPE)
 
     def report(self, status: str, uuid: str | None = None, **fields: Any) -> dict[str, Any]:
         """Return the event of a command report."""
         named = {"CommandUUID": uuid} if uuid else {}
-        return self.put("/mdm/connect", plistlib.dumps({"Status": status, "UDID": self.udid, **named, **fields}))
+        return self.put("/mdm/connect", plistlib.dumps({"Status": status, self._id_key: self.udid, **named, **fields}))

@@ -4,6 +4,7 @@ import plistlib
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,8 +16,10 @@ from functions.checkin import app as checkin
 from functions.connect import app as connect
 from functions.enroll import app as enroll
 from functions.housekeeping import app as housekeeping
+from local.device.certificate_request import name
 from local.emulator import Emulator
 from mdmlib import runtime
+from mdmlib.apple.enrollment_profile import EnrollmentMode, ManagedAccount
 from mdmlib.settings import Settings
 from mdmlib.store.tables import Enrollment
 from tests.deployment import Clock
@@ -76,20 +79,21 @@ class Deployment:
 class Device:
     """A device that enrolled by a link."""
 
-    def __init__(self, deployment: Deployment) -> None:
+    def __init__(self, deployment: Deployment, profile: bytes, *, is_user_enrollment: bool = False) -> None:
         self.deployment = deployment
-        _, url = runtime.enrollment_links().create(expires_in=timedelta(days=1))
-        profile = deployment.send(http_event("GET", url.removeprefix("https://mdm.example.org")))
+        self._is_user_enrollment = is_user_enrollment
         challenge, self.mdm_payload = deployment.profile(profile)
         ca = x509.load_der_x509_certificate(runtime.certificate_authority().certificate_der())
-        self.client = ScepClient(ca)
+        payloads = {payload["PayloadType"]: payload for payload in plistlib.loads(profile)["PayloadContent"]}
+        subject = payloads["com.apple.security.scep"]["PayloadContent"]["Subject"]
+        self.client = ScepClient(ca, subject=name([(kind, value) for ((kind, value),) in subject]))
         self.certificate = deployment.scep(self.client, challenge)
         self.key: rsa.RSAPrivateKey = self.client.key
         self.authenticate()
 
     @property
     def signed(self) -> SignedDevice:
-        return SignedDevice.with_identity(UDID, self.certificate, self.key)
+        return SignedDevice.with_identity(UDID, self.certificate, self.key, is_user_enrollment=self._is_user_enrollment)
 
     def authenticate(self) -> None:
         self.deployment.send(self.signed.checkin("Authenticate", SerialNumber="C02XXXX"))
@@ -114,19 +118,21 @@ def deployment(aws: Emulator, environment: Settings, monkeypatch: pytest.MonkeyP
 
 @pytest.fixture
 def device(deployment: Deployment) -> Device:
-    return Device(deployment)
+    _, url = runtime.enrollment_links().create(expires_in=timedelta(days=1))
+    return Device(deployment, deployment.send(http_event("GET", url.removeprefix("https://mdm.example.org"))))
 
 
 def renew_by_signature(device: Device, _challenge: str) -> tuple[x509.Certificate, rsa.RSAPrivateKey]:
     """A RenewalReq: the old identity vouches for the new one."""
-    key = rsa_key("renewed")
-    return device.deployment.scep(device.client.renewal(device.certificate, key), None), key
+    key = rsa_key(f"renewed {device.certificate.serial_number}")
+    client = replace(device.client, key=device.key)
+    return device.deployment.scep(client.renewal(device.certificate, key), None), key
 
 
 def renew_by_challenge(device: Device, challenge: str) -> tuple[x509.Certificate, rsa.RSAPrivateKey]:
     """A PKCSReq, as at the first enrollment: the profile's challenge vouches for the new identity."""
-    key = rsa_key("renewed")
-    return device.deployment.scep(ScepClient(device.client.ca, key=key), challenge), key
+    key = rsa_key(f"renewed {device.certificate.serial_number}")
+    return device.deployment.scep(ScepClient(device.client.ca, key=key, subject=device.client.subject), challenge), key
 
 
 @pytest.mark.parametrize("renew", [renew_by_signature, renew_by_challenge])
@@ -176,6 +182,29 @@ def test_an_identity_that_ends_soon_is_renewed_and_the_device_goes_on(
     deployment.daily()
     assert deployment.bus.take() == []
     assert device.idle() is None
+
+
+@pytest.mark.parametrize("mode", EnrollmentMode)
+@pytest.mark.parametrize("renew", [renew_by_signature, renew_by_challenge])
+def test_the_renewal_of_an_account_driven_enrollment_is_for_the_same_account(
+    deployment: Deployment,
+    renew: Callable[[Device, str], tuple[x509.Certificate, rsa.RSAPrivateKey]],
+    mode: EnrollmentMode,
+) -> None:
+    profile = runtime.enrollment_profiles().make(topic=TOPIC, account=ManagedAccount("ada@example.org", mode))
+    device = Device(deployment, profile, is_user_enrollment=mode is EnrollmentMode.USER)
+    for _ in range(2):
+        deployment.clock.advance(days=310)
+        deployment.daily()
+        command = device.idle()
+        assert command is not None
+        challenge, _ = deployment.profile(command["Command"]["Payload"])
+        payloads = plistlib.loads(command["Command"]["Payload"])["PayloadContent"]
+        (mdm,) = [payload for payload in payloads if payload["PayloadType"] == "com.apple.mdm"]
+        assert (mdm["AssignedManagedAppleID"], mdm["EnrollmentMode"]) == ("ada@example.org", mode.value)
+        assert ("AccessRights" in mdm) is (mode is EnrollmentMode.DEVICE)
+        device.use(*renew(device, challenge))
+        deployment.send(device.signed.report("Acknowledged", command["CommandUUID"]))
 
 
 def test_a_device_that_never_gets_scep_s_answer_is_asked_until_it_does(deployment: Deployment, device: Device) -> None:

@@ -209,3 +209,9 @@ def test_a_device_may_report_to_another_address_than_it_enrolled_at() -> None:
     assert scep["PayloadContent"]["URL"] == "https://mdm.example.org/scep"
     assert mdm["CheckInURL"] == "https://mtls.example.org/mdm/checkin"
     assert mdm["ServerURL"] == "https://mtls.example.org/mdm/connect"
+
+
+def test_an_identity_says_which_account_its_enrollment_is_for() -> None:
+    _, scep, _ = payloads(profile(account=ManagedAccount("ada@example.org", EnrollmentMode.USER)))
+
+    assert scep["PayloadContent"]["Subject"][-1] == [["0.9.2342.19200300.100.1.1", "ada@example.org"]]

@@ -89,6 +89,14 @@ def test_an_account_is_put_in_and_a_user_enrollment_claims_no_rights() -> None:
     assert (mdm["EnrollmentMode"], mdm["AccessRights"]) == ("ADDE", 3)
 
 
+def test_an_identity_says_whom_its_enrollment_is_for_beside_what_the_template_says() -> None:
+    _, scep, _ = filled(template(), account=ManagedAccount("ada@example.org", EnrollmentMode.USER))
+    _, plain, _ = filled(template())
+
+    own = plain["PayloadContent"].get("Subject", [])
+    assert scep["PayloadContent"]["Subject"] == [*own, [["0.9.2342.19200300.100.1.1", "ada@example.org"]]]
+
+
 @pytest.mark.parametrize(
     ("change", "field", "told"),
     [

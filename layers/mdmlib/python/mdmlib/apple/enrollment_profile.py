@@ -33,6 +33,9 @@ SERVER_CAPABILITIES: Final = (
 )
 """All of them, from the first profile on: the first one can never be added to an enrollment later."""
 
+ACCOUNT_OID: Final = "0.9.2342.19200300.100.1.1"
+"""``uid`` (RFC 4519): of the identity's subject, the Managed Apple Account of an account-driven enrollment."""
+
 KEY_SIZES: Final = (2048, 4096)
 """Of the RSA key that a device makes. A request with the larger one does not fit into a URL, but devices POST it."""
 
@@ -131,7 +134,11 @@ class EnrollmentProfile:
                 "KeyIsExtractable": False,
                 "Keysize": self.options.key_size,
                 "Name": "Device Management Identity Certificate",
-                "Subject": [[["O", self._organization]], [["CN", f"{self._organization} Identity (%ComputerName%)"]]],
+                "Subject": [
+                    [["O", self._organization]],
+                    [["CN", f"{self._organization} Identity (%ComputerName%)"]],
+                    *self.account_subject(),
+                ],
                 "URL": f"{self.device_url}/scep",
             },
             "PayloadDescription": "Gives this device the certificate that it proves its identity with.",
@@ -142,6 +149,10 @@ class EnrollmentProfile:
             "PayloadUUID": uuid,
             "PayloadVersion": 1,
         }
+
+    def account_subject(self) -> list[list[list[str]]]:
+        """Return the part of an identity's subject that names the account, for the profile that is to renew it."""
+        return [[[ACCOUNT_OID, self.account.apple_account]]] if self.account else []
 
     def mdm(self, identity_uuid: str) -> dict[str, Any]:
         """Return the payload that enrolls the device with the identity of that payload UUID."""

@@ -5,7 +5,8 @@ MDM payload and one SCEP payload; of these, and of the profile itself, we set:
 
 ===============  =====================================================================================================
 the profile      ``PayloadUUID``
-the SCEP payload ``PayloadUUID``; in its content ``URL`` and ``Challenge``
+the SCEP payload ``PayloadUUID``; in its content ``URL`` and ``Challenge``, and for an account-driven enrollment one
+                 more part of ``Subject``
 the MDM payload  ``PayloadUUID``, ``IdentityCertificateUUID``, ``ServerURL``, ``CheckInURL``, ``Topic``,
                  ``SignMessage``; in an account-driven enrollment ``AssignedManagedAppleID`` and ``EnrollmentMode``
 ===============  =====================================================================================================
@@ -84,10 +85,16 @@ class ProfileTemplate:
         for payload in filled["PayloadContent"]:
             if payload["PayloadType"] == SCEP:
                 payload["PayloadContent"] |= {key: scep["PayloadContent"][key] for key in ("Challenge", "URL")}
+                _add_to_subject(payload["PayloadContent"], profile)
             elif payload["PayloadType"] == MDM:
                 payload |= {key: mdm[key] for key in _MDM_KEYS}
                 _set_account(payload, profile)
         return plist.dumps(filled)
+
+
+def _add_to_subject(content: dict[str, Any], profile: EnrollmentProfile) -> None:
+    if account := profile.account_subject():
+        content["Subject"] = [*content.get("Subject", []), *account]
 
 
 def _set_account(payload: dict[str, Any], profile: EnrollmentProfile) -> None:

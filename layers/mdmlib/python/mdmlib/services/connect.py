@@ -85,7 +85,7 @@ class ConnectService:
         live = role is Role.CURRENT and is_live(record, device)
         if live and now.timestamp() - (record.last_seen_at or 0) >= self._settings.last_seen_minutes * _MINUTE:
             self._enrollments.touch(record, at=int(now.timestamp()))
-        payload = self._next(record, page, report, now) if live else None
+        payload = self._next(record, page, report, certificate, now) if live else None
         document = documents.mdm_event(
             report,
             event_id=event_id,
@@ -182,7 +182,14 @@ class ConnectService:
         result, _ = self._queue.result_and_command(record.enrollment_id, command_uuid)
         return result.event_id if result else event_id
 
-    def _next(self, record: Enrollment, page: FirstPage, report: CommandReport, now: datetime) -> bytes | None:
+    def _next(
+        self,
+        record: Enrollment,
+        page: FirstPage,
+        report: CommandReport,
+        certificate: VerifiedCertificate,
+        now: datetime,
+    ) -> bytes | None:
         at = now.timestamp()
         for pending in self._waiting(record, page):
             if pending.command_uuid == report.command_uuid and not report.is_idle:
@@ -192,7 +199,7 @@ class ConnectService:
             if report.is_not_now and pending.not_now_at is not None:
                 continue
             if pending.kind == RENEWAL_PROFILE:
-                payload = self._renewal(record, pending)
+                payload = self._renewal(record, pending, certificate)
                 if payload is None:
                     continue
             else:
@@ -206,12 +213,12 @@ class ConnectService:
             )
         return None
 
-    def _renewal(self, record: Enrollment, pending: PendingCommand) -> bytes | None:
+    def _renewal(self, record: Enrollment, pending: PendingCommand, certificate: VerifiedCertificate) -> bytes | None:
         """Make the payload of a renewal, or take the renewal back when the identity has been renewed already."""
         if pending.dedup_key != renewal_dedup_key(record.identity):
             self._queue.drop(pending)
             return None
-        return self._renewal_profiles().payload(pending, record)
+        return self._renewal_profiles().payload(pending, record, certificate)
 
     def _waiting(self, record: Enrollment, page: FirstPage) -> Iterable[PendingCommand]:
         yield from page.pending

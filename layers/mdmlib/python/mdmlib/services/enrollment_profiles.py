@@ -93,11 +93,11 @@ class EnrollmentProfiles:
         profile = self._profile(design, "", link, serial_number, Purpose.OTA)
         return _signed(design, profile.identity_to_plist())
 
-    def make_renewal(self, *, topic: str, identity: str) -> bytes:
+    def make_renewal(self, *, topic: str, identity: str, account: ManagedAccount | None) -> bytes:
         """Return a profile to take the place of the one that an enrollment has, and to renew its identity.
 
-        ``topic`` is the enrollment's, for no device lets it be changed, and ``identity`` the SHA-256 (hex) of its
-        certificate. Its challenge is good for this enrollment alone.
+        ``topic`` and ``account`` are the enrollment's, for no device lets them be changed, and ``identity`` is the
+        SHA-256 (hex) of its certificate. Its challenge is good for this enrollment alone.
         """
         design = self._design()
         profile = EnrollmentProfile(
@@ -106,6 +106,7 @@ class EnrollmentProfiles:
             challenge=self._challenges.new_renewal(identity, self.expiry(None)),
             organization=self._settings.organization,
             options=design.options,
+            account=account,
             mdm_url=self._settings.mdm_url,
         )
         return _signed(design, design.template.to_plist(profile) if design.template else profile.to_plist())
