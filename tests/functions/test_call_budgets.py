@@ -9,6 +9,7 @@ import pytest
 from functions.commands import app as commands
 from functions.connect import app as connect
 from local.emulator import Emulator
+from mdmlib import runtime
 from mdmlib.settings import Settings
 from mdmlib.store import tables
 from tests.counted_site import (
@@ -102,6 +103,37 @@ def test_the_first_use_of_a_renewed_identity_costs_one_update_once(site: Site) -
 
     assert site(site.device.report("Idle")) == {QUERY: 1, UPDATE: 1, PUT_EVENTS: 1}
     assert site(site.device.report("Idle")) == {QUERY: 1, PUT_EVENTS: 1}
+
+
+def test_a_renewal_costs_one_read_of_the_profiles_design_a_minute(site: Site) -> None:
+    end = tables.Enrollment.identity_not_after.set(int(runtime.now().timestamp()) + 86_400)
+    record = tables.Enrollment.get(UDID, "!")
+    record.update([end])
+    runtime.identity_renewals().receive({"shard": record.expiring_shard})
+    (renewal,) = runtime.command_queue().first_page(UDID).pending
+
+    assert site(site.device.report("Idle")) == {QUERY: 1, GET: 1, PUT_EVENTS: 1}
+    assert site(site.device.report("Idle")) == {QUERY: 1, PUT_EVENTS: 1}
+    done = site.device.report("Acknowledged", renewal.command_uuid)
+    assert site(done) == {QUERY: 1, TRANSACT: 1, PUT_EVENTS: 1}
+
+
+def test_a_look_at_identities_costs_the_same_calls_for_a_page_of_them_but_for_what_it_queues_and_tells(
+    site: Site,
+) -> None:
+    record = tables.Enrollment.get(UDID, "!")
+    record.update([tables.Enrollment.identity_not_after.set(int(runtime.now().timestamp()) + 86_400)])
+    renewals = runtime.identity_renewals()
+    message = {"shard": record.expiring_shard}
+
+    site.proxy.reset()
+    renewals.receive(message)
+    # Told of once, and noted; queued; and the device is woken.
+    queued = {QUERY: 1, BATCH_GET: 3, PUT_EVENTS: 1, UPDATE: 1, TRANSACT: 1, GET: 1, SEND_BATCH: 1}
+    assert dict(site.proxy.counts) == queued
+    site.proxy.reset()
+    renewals.receive(message)
+    assert dict(site.proxy.counts) == {QUERY: 1, BATCH_GET: 3, SEND_BATCH: 1}
 
 
 def test_check_out_costs_what_authenticate_costs(site: Site) -> None:
