@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 import typer
+from typer.core import TyperGroup
 
 from picomdm.admin_api import AdminAPI
 from picomdm.command_fields import fields_of
@@ -226,8 +227,14 @@ def test_the_documentation_names_every_command() -> None:
     text = (Path(__file__).parents[2] / "docs" / "command-line.md").read_text()
     documented = set(re.findall(r"`picomdm ((?:[a-z-]+ ?)+)", text))
 
-    for name, command in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]  # it is a group
-        if command.hidden:
-            continue
-        for path in [f"{name} {child}" for child in getattr(command, "commands", ())] or [name]:
-            assert path in {words.strip() for words in documented}, f"picomdm {path}"
+    assert set(paths(typer.main.get_command(app))) <= {words.strip() for words in documented}
+
+
+def paths(command: Any, *names: str) -> Iterator[str]:
+    """Yield what is typed for each command that help shows."""
+    if not isinstance(command, TyperGroup):
+        yield " ".join(names)
+        return
+    for name, child in command.commands.items():
+        if not child.hidden:
+            yield from paths(child, *names, name)
