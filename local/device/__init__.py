@@ -46,6 +46,7 @@ from local.device.machine_info import MachineInfoForm
 from local.device.profile import EnrollmentMode, EnrollmentProfile
 from local.device.push import NoPushes, PushService, SimulatedApns
 from local.device.scep import ScepDialect
+from local.device.web_session import Person
 from local.device.wire import Exchange, Observer
 
 __all__ = [
@@ -66,6 +67,7 @@ __all__ = [
     "NoPushes",
     "Observer",
     "PasswordRejected",
+    "Person",
     "Platform",
     "ProtocolViolation",
     "PushService",

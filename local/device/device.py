@@ -4,14 +4,16 @@ import secrets
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from local.device import listening
+from local.device.account import AccountSignIn
 from local.device.channel import Channel, Handled
 from local.device.cms import Identity
 from local.device.command import ERROR, NOT_NOW, Command
@@ -26,11 +28,15 @@ from local.device.profile import EnrollmentMode, EnrollmentProfile
 from local.device.profile_sources import ProfileSources
 from local.device.push import NoPushes, PushService
 from local.device.state import DeviceState
+from local.device.web_session import Person
 from local.device.wire import Observer, Wire
 
 
 class SimulatedDevice:
-    """One device. ``trust`` is a PEM file of the roots that it knows, ``built_in`` the identity that Apple gave it.
+    """One device.
+
+    ``trust`` is a PEM file of the roots that it knows, ``built_in`` the identity that Apple gave it, ``domains`` stand
+    for the network's name service: the address (``https://127.0.0.1:8443``) of each.
 
     Everything that the server did and a real device rejects is in ``violations``, whether it was raised or lived with.
     Usable from several threads; closing it closes its connections (it is a context manager).
@@ -44,6 +50,7 @@ class SimulatedDevice:
         push: PushService | None = None,
         trust: Path | None = None,
         habits: Habits | None = None,
+        domains: Mapping[str, str] | None = None,
         observer: Observer | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         random_bytes: Callable[[int], bytes] = secrets.token_bytes,
@@ -58,13 +65,15 @@ class SimulatedDevice:
         self._push = push or NoPushes()
         self._now = now
         self._random_bytes = random_bytes
-        self._wire = Wire(
+        new_wire = partial(
+            Wire,
             hardware.serial_number,
             trust=trust,
             observer=observer,
             retry_delays=self._habits.retry_delays,
             sleep=sleep,
         )
+        self._wire = new_wire()
         self._identities = Identities(
             self._wire, hardware, dialect=self._habits.scep, now=now, random_bytes=random_bytes, sleep=sleep
         )
@@ -72,6 +81,7 @@ class SimulatedDevice:
             self._wire,
             hardware,
             self._identities,
+            accounts=AccountSignIn(self._wire, new_wire=new_wire, domains=domains or {}, random_bytes=random_bytes),
             built_in=built_in,
             form=self._habits.machine_info,
             now=now,
@@ -168,6 +178,12 @@ class SimulatedDevice:
         with self.violations.noting():
             profile = self._sources.over_the_air(url, self._state)
         self.install(profile)
+
+    def enroll_with_account(self, user_identifier: str, person: Person) -> None:
+        """Enroll for a person who signs in: their own device, or the organization's, as the account's server says."""
+        with self.violations.noting():
+            profile, grant = self._sources.with_account(user_identifier, person)
+        self.install(profile, access_token=grant.access_token)
 
     def install(
         self, profile: EnrollmentProfile, *, access_token: str | None = None, awaiting_configuration: bool = False

@@ -8,18 +8,28 @@ from typing import Final
 
 import httpx
 
+from local.device.account import AccountSignIn, Challenge, Grant, Service
 from local.device.cms import Identity
 from local.device.errors import ProtocolViolation
 from local.device.hardware import Hardware
 from local.device.identities import Identities
 from local.device.instructions import refusal_before_enrollment
-from local.device.machine_info import HEADER, SIGNED, MachineInfoForm, asked_attributes, machine_info
+from local.device.machine_info import (
+    HEADER,
+    SIGNED,
+    MachineInfoForm,
+    anonymous_machine_info,
+    asked_attributes,
+    machine_info,
+)
 from local.device.ota import ProfileService, identity_settings
 from local.device.profile import EnrollmentProfile
 from local.device.state import DeviceState
+from local.device.web_session import Person
 from local.device.wire import Wire, must_be_ok
 
 PROFILE: Final = "application/x-apple-aspen-config"
+_CLIENT: Final = "DeviceManagementClient/1.0"
 
 
 class ProfileSources:
@@ -36,6 +46,7 @@ class ProfileSources:
         hardware: Hardware,
         identities: Identities,
         *,
+        accounts: AccountSignIn,
         built_in: Identity | None,
         form: MachineInfoForm,
         now: Callable[[], datetime],
@@ -43,6 +54,7 @@ class ProfileSources:
         self._wire = wire
         self._hardware = hardware
         self._identities = identities
+        self._accounts = accounts
         self._built_in = built_in
         self._form = form
         self._now = now
@@ -74,6 +86,24 @@ class ProfileSources:
             identity = self._identities.enroll(settings, state)
             body = self._tell(service.url, self._form.sign(told, identity, at=self._now()), "OTA phase 3")
         return EnrollmentProfile.decode(body)
+
+    def with_account(self, user_identifier: str, person: Person) -> tuple[EnrollmentProfile, Grant]:
+        """Find the server of an account, let a person sign in, and get the profile that is theirs."""
+        service = self._accounts.discover(user_identifier, self._hardware.model_family)
+        body = self._form.sign(anonymous_machine_info(self._hardware), self._built_in, at=self._now())
+        first = self._ask_for_account(service, body)
+        if first.status_code not in {HTTPStatus.OK, HTTPStatus.UNAUTHORIZED}:
+            raise refusal_before_enrollment(first, "MachineInfo", self._hardware, can_update=False)
+        grant = self._accounts.sign_in(Challenge.of(first), user_identifier, person)
+        response = self._ask_for_account(service, body, access_token=grant.access_token)
+        profile = self._profile_for(response, can_update=False)
+        return EnrollmentProfile.decode(profile, mode=service.mode), grant
+
+    def _ask_for_account(self, service: Service, body: bytes, *, access_token: str | None = None) -> httpx.Response:
+        headers = {"Content-Type": SIGNED, "User-Agent": _CLIENT}
+        if access_token is not None:
+            headers["Authorization"] = f"Bearer {access_token}"
+        return self._wire.send("POST", service.base_url, what="MachineInfo", body=body, headers=headers)
 
     def _tell(self, url: str, signed: bytes, what: str) -> bytes:
         response = self._wire.send("POST", url, what=what, body=signed, headers={"Content-Type": SIGNED})

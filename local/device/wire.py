@@ -115,7 +115,7 @@ class Wire:
         failure: str | None = None
         try:
             response = self._client.send(request)
-        except httpx.TransportError as error:
+        except (httpx.TransportError, httpx.InvalidURL) as error:
             failure = f"{type(error).__name__}: {error}"
         elapsed = (time.perf_counter() - begun) * 1000
         if response is not None and self._is_lost(what):

@@ -15,7 +15,7 @@ LOCAL = Path(__file__).parents[2] / "local"
 
 def test_no_simulator_shares_code_with_the_server_or_with_another() -> None:
     # What the server gets wrong, its counterpart must not get wrong in the same way.
-    parts = {"local.ca", "local.webhook_listener", "local.device", "local.device_authority"}
+    parts = {"local.ca", "local.webhook_listener", "local.device", "local.device_authority", "local.oidc"}
     for part in parts:
         path = LOCAL / part.removeprefix("local.")
         for file in path.rglob("*.py") if path.is_dir() else [path.with_suffix(".py")]:
