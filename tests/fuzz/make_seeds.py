@@ -98,6 +98,7 @@ def corpora() -> dict[str, dict[str, bytes]]:
         "digest_response": responses,
         "status_report": {"report": json.dumps(STATUS_REPORT).encode()},
         "mdm_signature": {name: _folded(signature) for name, signature in signatures.items()},
+        "certificate_header": dict(_certificate_headers()),
         "signature": signatures,
         "device_signature": device_signatures,
         "device_header": {name: _folded(signature) for name, signature in device_signatures.items()},
@@ -201,6 +202,15 @@ def _signatures() -> Iterator[tuple[str, bytes]]:
             for digest in ("sha1", "sha256"):
                 signature = sign_message(SIGNED_BODY, identity, form=form, digest=digest, at=AT)
                 yield f"{kind}-{form}-{digest}", signature
+
+
+def _certificate_headers() -> Iterator[tuple[str, bytes]]:
+    for kind in ("rsa", "ec"):
+        certificate = _identity(kind).certificate
+        yield f"{kind}-rfc9440", b":" + base64.b64encode(certificate.public_bytes(Encoding.DER)) + b":"
+        pem = certificate.public_bytes(Encoding.PEM).decode()
+        yield f"{kind}-nginx", quote(pem, safe="").encode()
+        yield f"{kind}-alb", quote(pem, safe="+=/").encode()
 
 
 def _device_signatures() -> Iterator[tuple[str, bytes]]:

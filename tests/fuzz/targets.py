@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from mdmlib.apple import ber, cms, cms_envelope, event, plist
 from mdmlib.apple.certificates import CaIdentity, issue
 from mdmlib.apple.checkin import Authenticate, CheckinMessage, TokenUpdate, UserAuthenticate, decode_checkin
-from mdmlib.apple.cms import decode_mdm_signature, verify_detached
+from mdmlib.apple.cms import SignerCertificate, decode_mdm_signature, verify_detached
 from mdmlib.apple.command_report import CommandReport
 from mdmlib.apple.declarations import decode_status_report
 from mdmlib.apple.device_certificate import DeviceCertificateVerifier, SignedContent
@@ -35,6 +35,7 @@ from mdmlib.apple.plist_limits import MAX_VALUES
 from mdmlib.apple.scep import FailInfo, PkiMessage, ScepRefusedError, decode_get_message
 from mdmlib.errors import BadRequestError, BodyTooLargeError, IdentityError, MalformedBodyError, PicoMDMError
 from mdmlib.http.enroll_edge import decode_scep
+from mdmlib.services.certificate_header import decode_certificate_header
 
 CPU_SECONDS: Final = 2.0
 """Of one input, on the processor: neighbours on the same machine do not count."""
@@ -184,6 +185,11 @@ def _mdm_signature(data: bytes) -> None:
     verify_detached(decode_mdm_signature(data.decode("latin-1")), SIGNED_BODY)
 
 
+def _certificate_header(data: bytes) -> None:
+    certificate = SignerCertificate(decode_certificate_header(data.decode("latin-1")))
+    IdentityVerifier([authority().certificate], grace=timedelta(days=30)).verify(certificate, at=AT)
+
+
 def _signature(data: bytes) -> None:
     signer = verify_detached(data, SIGNED_BODY)
     IdentityVerifier([authority().certificate], grace=timedelta(days=30)).verify(signer, at=AT)
@@ -312,6 +318,9 @@ _ASN1_WORDS: Final = (
     ber.der_oid("1.2.840.113549.1.9.7"), ber.der_oid("1.2.840.113549.1.9.14"), ber.der_oid("1.2.840.113549.1.1.7"),
 )  # fmt: skip
 _BASE64_WORDS: Final = (b"=", b"==", b"%3D", b"%253D", b"%2B", b"+", b" ", b"\r\n ", b"-", b"_", b"/", b"%00")
+_PEM_WORDS: Final = (
+    b"-----BEGIN CERTIFICATE-----", b"-----END+CERTIFICATE-----", b":", b",", b"%0A", b"\t", *_BASE64_WORDS,
+)  # fmt: skip
 _DIGEST_WORDS: Final = (
     b"Digest ", b"username=", b"realm=", b"nonce=", b"uri=", b"response=", b"qop=auth", b"nc=", b'"', b"\\", b",",
 )  # fmt: skip
@@ -342,6 +351,7 @@ TARGETS: Final[Mapping[str, Target]] = {
             _JSON_WORDS,
         ),
         Target("mdm_signature", _mdm_signature, (IdentityError,), _BASE64_WORDS, max_bytes=10_240),
+        Target("certificate_header", _certificate_header, (IdentityError,), _PEM_WORDS, max_bytes=10_240),
         Target("signature", _signature, (IdentityError,), _ASN1_WORDS),
         Target("device_signature", _device_signature, _NO_DEVICE, _ASN1_WORDS),
         Target("device_header", _device_header, _NO_DEVICE, _BASE64_WORDS, max_bytes=10_240),
