@@ -114,6 +114,10 @@ def test_an_account_of_another_domain_is_told_so(device: Device) -> None:
         assert answer.document["message"]
 
 
+def test_who_asks_without_an_account_is_told_the_same(device: Device) -> None:
+    assert device.request("GET", WELL_KNOWN).document["code"] == "com.apple.well-known.failed"
+
+
 def test_a_device_is_sent_away_to_sign_the_person_in(device: Device) -> None:
     answer = device.enroll()
 

@@ -104,6 +104,18 @@ def test_nobody_enrolls_while_there_is_no_authority(
     assert caplog.records[-1].__dict__["code"] == "device_authorities_missing"
 
 
+def test_the_first_authority_counts_for_warm_functions_half_a_minute_after_its_upload(
+    assistant: SetupAssistant, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = runtime.now()
+    assert assistant.ask(authority.device().machine_info()).status == 403
+    encoded = authority.certificate.public_bytes(Encoding.DER)
+    tables.DeviceCertificateAuthority("device_ca", "first", certificate=encoded, uploaded_at=0).save()
+
+    monkeypatch.setattr(runtime.device_authorities(), "_now", lambda: now + timedelta(seconds=40))
+    assert assistant.ask(authority.device().machine_info()).status == 200
+
+
 def test_a_setting_lets_unverified_devices_in_while_there_is_no_authority(
     assistant: SetupAssistant, authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
