@@ -98,6 +98,7 @@ def show(
         "push token": entry["push"]["failure"] or ("known" if entry["push"]["token_known"] else "not known yet"),
         "certificate": entry["identity"]["sha256"],
         "certificate ends": terminal.ago(entry["identity"]["not_after"]),
+        "renewal queued": terminal.ago(entry["identity"]["renewal_queued_at"]),
     }
     terminal.answer(entry, lambda: terminal.facts(facts))
 

@@ -262,6 +262,7 @@ def test_an_enrollment_shows_what_is_known_and_no_secret(gateway: Gateway, fleet
     assert (shown["serial_number"], shown["os_version"]) == ("C02XXXX", "15.1")
     assert shown["push"] == {"topic": TOPIC, "token_known": True, "failure": None, "failed_at": None}
     assert shown["identity"]["sha256"] == device.certificate.hash
+    assert (shown["identity"]["renewal_attempts"], shown["identity"]["renewal_queued_at"]) == (0, None)
     assert shown["token_update_tally"] == 2
     assert shown["awaiting_configuration"] is True
     assert _instant(shown["enrolled_at"]) <= datetime.now(UTC)

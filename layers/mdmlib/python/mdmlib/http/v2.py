@@ -236,7 +236,12 @@ def _enrollment(entry: "EnrollmentEntry") -> dict[str, Any]:
             "failure": record.push_failure,
             "failed_at": rfc3339(record.push_failed_at),
         },
-        "identity": {"sha256": record.identity, "not_after": rfc3339(record.identity_not_after)},
+        "identity": {
+            "sha256": record.identity,
+            "not_after": rfc3339(record.identity_not_after),
+            "renewal_attempts": int(record.renewal_attempts or 0),
+            "renewal_queued_at": rfc3339(record.renewal_queued_at),
+        },
     }
 
 
