@@ -11,6 +11,7 @@ import hashlib
 import hmac
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final, Self
 
 from cryptography import x509
@@ -356,6 +357,8 @@ def _load_if_named(der: bytes, signer: SignerInfo) -> x509.Certificate | None:
         raise MalformedBodyError("CMS: a certificate that cannot be read.") from error
 
 
+# A SCEP request asks it of the CA's certificate and of its signer's, three times each.
+@lru_cache(maxsize=16)
 def issuer_and_serial(certificate: bytes) -> tuple[bytes, int]:
     """Return the issuer's name as it is encoded, and the serial number, of a DER certificate.
 
