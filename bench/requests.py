@@ -1,10 +1,7 @@
-"""What each device request costs: CPU, wall time and AWS calls, beside the bare SDK calls that it makes.
+"""What each request of a device costs: CPU, wall time and AWS calls, beside its bare SDK calls and RSA operations.
 
-The handlers run in this process, the emulated AWS in another. Handler and bare calls take turns in short batches, so
-that a machine that slows down slows both, and the ratio holds on a noisy one. ``bare`` is boto3 making the very calls
-that the handler made (recorded, with conditions that always hold), alone in a loop, with nothing around them.
-
-Run it with ``make bench``.
+The handlers run in this process, the emulated AWS in another. How that is measured: :mod:`bench.measure`; how to read
+the table: ``docs/testing.md``. Run it with ``make bench``, or ``python -m bench.requests connect`` for some rows.
 """
 
 import os
@@ -13,66 +10,55 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
-from copy import deepcopy
-from dataclasses import dataclass
-from functools import cache
-from itertools import count, repeat
+from datetime import UTC, datetime, timedelta
+from itertools import count
 from pathlib import Path
 from typing import Any, Final
 
-import boto3
-from botocore import xform_name
-from botocore.model import OperationModel
 from rich.console import Console
 from rich.table import Table
 
+from bench.measure import BATCHES, TARGET, Request, Row, RsaOperations, measure
 from functions.checkin import app as checkin_app
 from functions.connect import app as connect_app
+from functions.enroll import app as enroll_app
 from local.emulator import Emulator
 from mdmlib import runtime
 from mdmlib.apple.command import Command
 from mdmlib.observability import logger
+from mdmlib.store.tables import Enrollment
 from tests import deployment
-from tests.gateway import FunctionContext
-from tests.signed_device import SignedDevice, trusted_authority
+from tests.gateway import FunctionContext, http_event
+from tests.long_queues import fill_queue
+from tests.scep_client import ScepClient
+from tests.signed_device import SignedDevice
 
-UDID: Final = "A5EF1BA1-586D-4F29-B4F3-759DADAC2DDD"
-BATCHES: Final = int(os.environ.get("BENCH_BATCHES", "20"))
-BATCH: Final = int(os.environ.get("BENCH_BATCH", "25"))
-WARM_UP: Final = BATCH
-REQUESTS: Final = WARM_UP + 1 + BATCHES * BATCH
+LONG_QUEUE: Final = 10_000
+# The emulator's Query takes time in proportion to its partition: 0.2 s here. AWS' does not.
+LONG_QUEUE_BATCHES: Final = {"batches": min(BATCHES, 7), "batch": 7}
 
+SIGNED: Final = RsaOperations(verify=2)
+"""Mdm-Signature: the device's signature over the body, and the CA's over the device's certificate."""
 
-@dataclass(frozen=True)
-class Cost:
-    """Milliseconds of one batch, per request."""
+SCEP: Final = RsaOperations(verify=3, decrypt=1, sign=2, encrypt=1)
+"""Verified are the message, its signer's own certificate and the CSR; decrypted is the envelope; signed are the new
+certificate and the answer, which is encrypted to the client."""
 
-    cpu: float
-    wall: float
-
-
-@dataclass(frozen=True)
-class Row:
-    """One request, beside its bare SDK calls."""
-
-    name: str
-    calls: str
-    handler: Sequence[Cost]
-    bare: Sequence[Cost]
+NONE: Final = RsaOperations()
 
 
 def main() -> None:
-    """Measure every request and print the table."""
+    """Measure the requests whose names begin with an argument, or all, and print the table."""
+    names = tuple(sys.argv[1:])
     with tempfile.TemporaryDirectory() as directory:
         emulator = Emulator.start(Path(directory))
         try:
             _prepare(emulator)
-            rows = _measure()
+            rows = [measure(request) for request in _requests(names)]
         finally:
             emulator.stop()
-    _print(rows, _cold_starts())
+    _print(rows, {} if names else _cold_starts())
 
 
 def _prepare(emulator: Emulator) -> None:
@@ -87,184 +73,194 @@ def _prepare(emulator: Emulator) -> None:
         handler.setStream(Path(os.devnull).open("w"))  # type: ignore[attr-defined]  # noqa: SIM115
 
 
-def _measure() -> list[Row]:
-    device = SignedDevice(trusted_authority(), UDID)
+def _requests(names: tuple[str, ...]) -> Iterator[Request]:
+    """Yield the requests whose names begin with one of ``names``, each with a device of its own."""
+    requests: dict[str, Callable[[], dict[str, Any]]] = {
+        "Authenticate": lambda: _Device().authenticate(),
+        "TokenUpdate": lambda: _Device().token_update(),
+        "CheckOut": lambda: _Device().check_out(),
+        "SCEP issue": _scep_issue,
+        "connect: Idle, nothing waits": lambda: _Device().idle(),
+        "connect: Idle, a command waits": lambda: _Device(waiting=1).idle(),
+        "connect: NotNow": lambda: _Device(waiting=2).not_now(),
+        "connect: result, the next waits": lambda: _Device(waiting=1).result(),
+        "enqueue to one enrollment": lambda: _Device().enqueue(),
+        "10,000 wait: Authenticate": lambda: _LongQueue().authenticate(),
+        "10,000 wait: TokenUpdate": lambda: _LongQueue().token_update(),
+        "10,000 wait: connect: Idle": lambda: _LongQueue().idle(),
+        "10,000 wait: connect: result": lambda: _LongQueue().result(),
+    }
+    for name, request in requests.items():
+        if not names or name.startswith(names):
+            yield Request(name, **request())
+
+
+class _Device:
+    """An enrolled device and the requests that it makes."""
+
     numbers = count()
 
-    def checkin(message_type: str, **fields: Any) -> Signed:  # noqa: ANN401 - plist values
-        """Make a request whose body is new each time: a repeated one would be answered as a repeat."""
+    def __init__(self, *, waiting: int = 0) -> None:
+        self.udid = f"A5EF1BA1-0000-4000-8000-{next(self.numbers):012}"
+        self._signed = SignedDevice(runtime.certificate_authority().load(), self.udid)
+        self._authenticate()()
+        self._token_update()()
+        self.queued = [self._enqueue() for _ in range(waiting)]
 
-        def request() -> dict[str, Any]:
-            return device.checkin(message_type, BuildVersion=str(next(numbers)), **fields)
+    def authenticate(self) -> dict[str, Any]:
+        return {"make": self._authenticate, "rsa": SIGNED}
 
-        return Signed(checkin_app.lambda_handler, request)
+    def token_update(self) -> dict[str, Any]:
+        return {"make": self._token_update, "rsa": SIGNED}
 
-    def report(status: str, uuids: Iterator[str] | None = None) -> Signed:
-        def request() -> dict[str, Any]:
-            return device.report(status, next(uuids) if uuids else None)
+    def check_out(self) -> dict[str, Any]:
+        def enroll() -> None:
+            self._authenticate()()
 
-        return Signed(connect_app.lambda_handler, request)
+        return {"make": lambda: self._checkin("CheckOut"), "rsa": SIGNED, "before": enroll}
 
-    authenticate = checkin("Authenticate", SerialNumber="C02XXXX", OSVersion="26.1", Model="MacBookPro18,3")
-    token_update = checkin("TokenUpdate", Token=b"t" * 32, PushMagic="magic", UnlockToken=b"u" * 1000)
-    rows = [_row("checkin: Authenticate", authenticate), _row("checkin: TokenUpdate", token_update)]
-    rows.append(_row("connect: Idle, nothing to send", report("Idle")))
-    rows.append(_row("enqueue to one enrollment", _enqueue(numbers)))
-    authenticate()
-    token_update()
-    queued = [f"00000000-0000-4000-8000-{number:012}" for number in range(REQUESTS + 10)]
-    for uuid in queued:
-        _enqueue(iter([uuid]))()
-    rows.append(_row("connect: Idle, command to send", report("Idle")))
-    rows.append(_row("connect: NotNow", report("NotNow", repeat(queued[0]))))
-    rows.append(_row("connect: result, next command", report("Acknowledged", iter(queued))))
-    return rows
+    def idle(self) -> dict[str, Any]:
+        return {"make": lambda: self._report("Idle"), "rsa": SIGNED}
+
+    def not_now(self) -> dict[str, Any]:
+        return {"make": lambda: self._report("NotNow", self.queued[0]), "rsa": SIGNED}
+
+    def result(self) -> dict[str, Any]:
+        # Each is queued when its report is made, so that few wait at a time.
+        return {"make": lambda: self._report("Acknowledged", self._queue_next()), "rsa": SIGNED}
+
+    def enqueue(self) -> dict[str, Any]:
+        return {"make": self._enqueueing, "rsa": NONE}
+
+    def _queue_next(self) -> str:
+        self.queued.append(self._enqueue())
+        return self.queued[-2]
+
+    def _checkin(self, message_type: str, **fields: Any) -> Callable[[], None]:  # noqa: ANN401 - plist values
+        """Return a message whose body is new each time: a repeated one would be answered as a repeat."""
+        return _handling(
+            checkin_app.lambda_handler,
+            self._signed.checkin(message_type, BuildVersion=str(next(self.numbers)), **fields),
+        )
+
+    def _authenticate(self) -> Callable[[], None]:
+        return self._checkin("Authenticate", SerialNumber="C02XXXX", OSVersion="26.1", Model="MacBookPro18,3")
+
+    def _token_update(self) -> Callable[[], None]:
+        return self._checkin("TokenUpdate", Token=b"t" * 32, PushMagic="magic", UnlockToken=b"u" * 1000)
+
+    def _report(self, status: str, uuid: str | None = None) -> Callable[[], None]:
+        return _handling(connect_app.lambda_handler, self._signed.report(status, uuid))
+
+    def _enqueueing(self) -> Callable[[], str]:
+        return self._enqueue
+
+    def _enqueue(self) -> str:
+        uuid = f"00000000-0000-4000-8000-{next(self.numbers):012}"
+        command = {"RequestType": "DeviceInformation", "Queries": ["OSVersion", "SerialNumber"]}
+        body = plistlib.dumps({"CommandUUID": uuid, "Command": command})
+        runtime.enqueue_service().enqueue(Command.decode(body), [self.udid], push=False)
+        return uuid
 
 
-class Signed:
-    """Calls ``handler`` with events that were signed beforehand: the device's work is not ours."""
+class _LongQueue(_Device):
+    """A device for which 10,000 commands wait, whatever it does."""
 
-    def __init__(self, handler: Callable[..., dict[str, Any]], request: Callable[[], dict[str, Any]]) -> None:
-        self._handler = handler
-        self._request = request
-        self._ready: list[dict[str, Any]] = []
+    def __init__(self) -> None:
+        super().__init__()
+        self._record = Enrollment.get(self.udid, "!")
+        self.uuids = iter(fill_queue(self.udid, LONG_QUEUE))
 
-    def prepare(self, requests: int) -> None:
-        """Sign as many events."""
-        self._ready = [self._request() for _ in range(requests)]
+    def authenticate(self) -> dict[str, Any]:
+        def revive() -> None:
+            # What Authenticate clears by counting on comes back by counting back.
+            Enrollment(self.udid, "!").update([Enrollment.generation.set(self._record.generation)])
 
-    def __call__(self) -> None:
-        """Handle one event."""
-        if not self._ready:
-            self.prepare(1)
-        answer = self._handler(self._ready.pop(), FunctionContext())
+        return super().authenticate() | LONG_QUEUE_BATCHES | {"before": revive}
+
+    def token_update(self) -> dict[str, Any]:
+        return super().token_update() | LONG_QUEUE_BATCHES
+
+    def idle(self) -> dict[str, Any]:
+        return super().idle() | LONG_QUEUE_BATCHES
+
+    def result(self) -> dict[str, Any]:
+        make = {"make": lambda: self._report("Acknowledged", next(self.uuids)), "rsa": SIGNED}
+        return make | LONG_QUEUE_BATCHES
+
+
+def _scep_issue() -> dict[str, Any]:
+    """Return the request of a client with a good challenge, as each enrollment begins."""
+    ca = runtime.certificate_authority().load()
+    challenges = runtime.scep_challenges()
+
+    def make() -> Callable[[], None]:
+        challenge = challenges.new(None, datetime.now(UTC) + timedelta(hours=1))
+        message = ScepClient(ca.certificate).request(challenge)
+        event = http_event("POST", "/scep", message, headers={"Content-Type": "application/x-pki-message"})
+        event["rawQueryString"] = "operation=PKIOperation"
+        return _handling(enroll_app.lambda_handler, event)
+
+    return {"make": make, "rsa": SCEP}
+
+
+def _handling(handler: Callable[..., dict[str, Any]], event: dict[str, Any]) -> Callable[[], None]:
+    """Return what handles an event: what the device did for it is not ours."""
+
+    def handle() -> None:
+        answer = handler(event, FunctionContext())
         if answer["statusCode"] != 200:  # noqa: PLR2004 - the protocol's only success
             raise RuntimeError(f"the handler answered {answer['statusCode']}")
 
-
-def _enqueue(uuids: Iterator[object]) -> Callable[[], object]:
-    service = runtime.enqueue_service()
-
-    def call() -> None:
-        command = {"RequestType": "DeviceInformation", "Queries": ["OSVersion", "SerialNumber"]}
-        body = plistlib.dumps({"CommandUUID": str(next(uuids)), "Command": command})
-        service.enqueue(Command.decode(body), [UDID], push=False)
-
-    return call
-
-
-class Recorder:
-    """Writes down which SDK calls a request makes, and makes the same ones bare."""
-
-    def __init__(self, request: Callable[[], object]) -> None:
-        self.calls: list[tuple[str, str, dict[str, Any]]] = []
-        ours = [
-            runtime.dynamodb_client(),
-            runtime.events_client(),
-            runtime.sqs_client(),
-            runtime.dynamodb_batch_client(),
-        ]
-        for client in ours:
-            client.meta.events.register("provide-client-params.*.*", self._record)
-        request()
-        for client in ours:
-            client.meta.events.unregister("provide-client-params.*.*", self._record)
-        self._bare = {service: _plain_client(service) for service in {service for service, _, _ in self.calls}}
-        self._methods = [
-            (getattr(self._bare[service], xform_name(operation)), params) for service, operation, params in self.calls
-        ]
-
-    def __call__(self) -> None:
-        """Make the calls."""
-        for method, params in self._methods:
-            method(**params)
-
-    def _record(self, params: dict[str, Any], model: OperationModel, **_: object) -> None:
-        copy = deepcopy(params)
-        copy.pop("ClientRequestToken", None)
-        _always_true(copy)
-        self.calls.append((str(model.service_model.service_name), str(model.name), copy))
-
-
-@cache
-def _plain_client(service: str) -> Any:  # noqa: ANN401 - of any service
-    return boto3.client(service)  # type: ignore[call-overload]
-
-
-def _always_true(params: Any) -> None:  # noqa: ANN401 - any part of a request
-    """Keep each condition at its length, but let it hold: the same write is made many times."""
-    if isinstance(params, dict):
-        if "ConditionExpression" in params:
-            params["ConditionExpression"] += " OR attribute_exists(cls) OR attribute_not_exists(cls)"
-        for value in params.values():
-            _always_true(value)
-    elif isinstance(params, list):
-        for value in params:
-            _always_true(value)
-
-
-def _row(name: str, handler: Callable[[], object]) -> Row:
-    for _ in range(WARM_UP):
-        handler()
-    bare = Recorder(handler)
-    for _ in range(WARM_UP):
-        bare()
-    ours, theirs = [], []
-    for _ in range(BATCHES):
-        if isinstance(handler, Signed):
-            handler.prepare(BATCH)
-        ours.append(_batch(handler))
-        theirs.append(_batch(bare))
-    return Row(name, ", ".join(operation for _, operation, _ in bare.calls), ours, theirs)
-
-
-def _batch(request: Callable[[], object]) -> Cost:
-    cpu, wall = time.process_time(), time.perf_counter()
-    for _ in range(BATCH):
-        request()
-    return Cost((time.process_time() - cpu) / BATCH * 1000, (time.perf_counter() - wall) / BATCH * 1000)
+    return handle
 
 
 def _cold_starts() -> dict[str, float]:
     """Return the median milliseconds of importing a function and making its clients, in fresh interpreters."""
+    services = {
+        "connect": "runtime.connect_service(); runtime.device_identity()",
+        "checkin": "runtime.checkin_service(); runtime.device_identity()",
+        "enroll": "runtime.certificate_authority(); runtime.enrollment_links()",
+    }
     program = (
         "import time; start = time.perf_counter(); import functions.{name}.app; from mdmlib import runtime; "
-        "runtime.{name}_service(); runtime.device_identity(); runtime.events_client(); "
-        "print((time.perf_counter() - start) * 1000)"
+        "{services}; runtime.events_client(); print((time.perf_counter() - start) * 1000)"
     )
     return {
         name: statistics.median(
             float(
                 subprocess.run(
-                    [sys.executable, "-c", program.format(name=name)], check=True, capture_output=True
+                    [sys.executable, "-c", program.format(name=name, services=made)], check=True, capture_output=True
                 ).stdout
             )
             for _ in range(7)
         )
-        for name in ("connect", "checkin")
+        for name, made in services.items()
     }
 
 
 def _print(rows: Sequence[Row], cold_starts: dict[str, float]) -> None:
     console = Console(width=120)
-    table = Table(title="One request: handler beside its bare SDK calls (medians, ms)", title_justify="left")
+    table = Table(
+        title="One request: handler beside its bare SDK calls and RSA operations (medians, ms)", title_justify="left"
+    )
     for column in ("request", "AWS calls"):
         table.add_column(column, overflow="fold")
-    for column in ("CPU", "bare CPU", "SDK share", "ratio", "wall", "bare wall"):
+    for column in ("CPU", "bare", "RSA", "bare + RSA", "ratio", "target", "wall", "wall ratio"):
         table.add_column(column, justify="right")
     for row in rows:
-        cpu = statistics.median(cost.cpu for cost in row.handler)
-        bare = statistics.median(cost.cpu for cost in row.bare)
-        ratio = statistics.median(ours.cpu / theirs.cpu for ours, theirs in zip(row.handler, row.bare, strict=True))
+        bare, operations = (statistics.median(cost.cpu for cost in costs) for costs in (row.bare, row.rsa))
         table.add_row(
-            row.name,
-            row.calls,
-            f"{cpu:.2f}",
+            row.request.name,
+            ", ".join(row.calls),
+            f"{statistics.median(cost.cpu for cost in row.handler):.2f}",
             f"{bare:.2f}",
-            f"{bare / cpu:.0%}",
-            f"{ratio:.2f}",
+            f"{operations:.2f}",
+            f"{bare + operations:.2f}",
+            f"{'' if row.ratio.cpu <= TARGET else '[bold red]'}{row.ratio.cpu:.2f}",
+            f"{TARGET:.2f}",
             f"{statistics.median(cost.wall for cost in row.handler):.2f}",
-            f"{statistics.median(cost.wall for cost in row.bare):.2f}",
+            f"{row.ratio.wall:.2f}",
         )
     console.print(table)
     for name, milliseconds in cold_starts.items():
