@@ -10,7 +10,8 @@
 ``make_device``           test     makes simulated devices; none may have anything to complain about in the end
 ``enroll``                test     makes a device and enrolls it with ``link``
 ``queue``                 test     queues a command for an enrollment; returns its CommandUUID
-``setting``               test     sets variables of a function's environment, as a deployment with other parameters
+``setting``               test     sets variables of a function's environment, as a deployment with other parameters:
+                                   it starts anew, so that nothing is left of what it kept in memory
 ========================  =======  ==================================================================================
 
 At the end, the push service must have seen nothing that a device or Apple would have objected to.

@@ -26,11 +26,11 @@ def record(stack: Stack, device: SimulatedDevice) -> dict[str, Any]:
     return {name: next(iter(value.values())) for name, value in item.items()}
 
 
-def let_identity_end(stack: Stack, device: SimulatedDevice, *, days: int) -> None:
-    """Let the server believe that the device's identity ends in so many days."""
+def let_identity_end(stack: Stack, enrollment_id: str, *, days: int) -> None:
+    """Let the server believe that an enrollment's identity ends in so many days."""
     stack.emulator.dynamodb.update_item(
         TableName=stack.outputs["EnrollmentTableName"],
-        Key={"enrollment_id": {"S": device.udid}, "item": {"S": "!"}},
+        Key={"enrollment_id": {"S": enrollment_id}, "item": {"S": "!"}},
         UpdateExpression="SET identity_not_after = :end",
         ExpressionAttributeValues={":end": {"N": str(int(time.time()) + days * DAY)}},
     )
@@ -54,7 +54,7 @@ def test_a_device_is_woken_renews_its_identity_and_goes_on(
 ) -> None:
     device = enroll(habits=Habits(renewal=renewal))
     old, hash_ = device.identity, record(stack, device)["identity"]
-    let_identity_end(stack, device, days=20)
+    let_identity_end(stack, device.udid, days=20)
     look(stack)
 
     assert pushes.wait(device.push_token, seconds=PUSH_SECONDS)
@@ -71,7 +71,7 @@ def test_a_device_is_woken_renews_its_identity_and_goes_on(
 def test_a_device_that_refuses_stays_as_it_was(stack: Stack, enroll: MakeDevice, pushes: SimulatedApns) -> None:
     device = enroll()
     device.fail(request_type="InstallProfile")
-    let_identity_end(stack, device, days=20)
+    let_identity_end(stack, device.udid, days=20)
     look(stack)
 
     assert pushes.wait(device.push_token, seconds=PUSH_SECONDS)
