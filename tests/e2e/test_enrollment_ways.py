@@ -376,7 +376,12 @@ def test_every_enrollment_of_a_person_is_another(make_personal: MakeDevice, orga
 @pytest.mark.parametrize("renewal", Renewal)
 @pytest.mark.parametrize("hardware", [Hardware.iphone(), Hardware.mac()], ids=["BYOD", "ADDE"])
 def test_what_a_person_enrolled_is_renewed_for_them(
-    stack: Stack, make_personal: MakeDevice, organization: Organization, hardware: Hardware, renewal: Renewal
+    stack: Stack,
+    make_personal: MakeDevice,
+    organization: Organization,
+    pushes: SimulatedApns,
+    hardware: Hardware,
+    renewal: Renewal,
 ) -> None:
     device = make_personal(hardware, habits=Habits(renewal=renewal))
     device.enroll_with_account(ADA.user, ADA)
@@ -384,6 +389,7 @@ def test_what_a_person_enrolled_is_renewed_for_them(
     let_identity_end(stack, device.enrollment_id, days=20)
     look(stack)
 
+    assert pushes.wait(device.push_token, seconds=PUSH_SECONDS)
     assert [(one.request_type, one.status) for one in device.connect()] == [("InstallProfile", "Acknowledged")]
     assert device.identity.certificate != old
     assert device.profile.managed_account == ADA.user

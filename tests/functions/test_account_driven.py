@@ -202,6 +202,8 @@ def test_another_claim_may_name_the_account(gateway: Gateway, issuer: OidcIssuer
     answer = Device().enroll(issuer.token(at=time.time(), apple_account="ada@appleid.example.org", email=None))
 
     assert mdm_of(answer)["AssignedManagedAppleID"] == "ada@appleid.example.org"
+    for no_account in ("ada", "ada@", "@example.org"):
+        assert Device().enroll(issuer.token(at=time.time(), apple_account=no_account, email=None)).status == 403
 
 
 def test_a_mode_that_is_not_offered_is_nowhere(gateway: Gateway, issuer: OidcIssuer) -> None:

@@ -203,7 +203,7 @@ class AccountDrivenEnrollment:
             # It may only have expired, or the issuer has changed its keys since.
             raise SignInRequiredError(error.message, code=error.code, www_authenticate=_challenge(options)) from error
         account = claims.get(options.account_claim)
-        if not isinstance(account, str) or not 0 < len(account) <= _MAX_ACCOUNT or not account.isprintable():
+        if not isinstance(account, str) or not _is_account(account):
             raise ForbiddenError(
                 f"The token's claim {options.account_claim} names no account.", code="account_claim_missing"
             )
@@ -239,6 +239,11 @@ def _challenge(options: SignInOptions) -> str:
 def _quoted(text: str) -> str:
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
+
+
+def _is_account(text: str) -> bool:
+    # A device cancels an enrollment whose profile names no account of a domain.
+    return len(text) <= _MAX_ACCOUNT and text.isprintable() and all(text.rpartition("@"))
 
 
 def _is_of(account: str, domains: Sequence[str]) -> bool:
