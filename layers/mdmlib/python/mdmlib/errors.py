@@ -14,6 +14,7 @@
     ├── NotFoundError            what is named does not exist
     ├── ConflictError            the state does not allow it (a duplicate, a checked-out enrollment)
     ├── GoneError                answered 410: the device shall not ask again (UserAuthenticate)
+    ├── AppleRefusedError        a service of Apple's refuses what it was asked for; its code says why
     └── UnavailableError         ours or a neighbour's fault; asking again later is right
         └── UpstreamFailedError  the server behind the authenticating proxy did not answer
 
@@ -131,6 +132,17 @@ class GoneError(PicoMDMError):
     """The service that the device asks for is not offered (410), as UserAuthenticate is declined."""
 
     default_code = "gone"
+
+
+class AppleRefusedError(PicoMDMError):
+    """A service of Apple's refuses what it was asked for. ``apple_code`` is Apple's word for why."""
+
+    default_code = "apple_refused"
+
+    def __init__(self, message: str, *, apple_code: str, status: int) -> None:
+        super().__init__(message)
+        self.apple_code = apple_code
+        self.status = status
 
 
 class UnavailableError(PicoMDMError):

@@ -21,6 +21,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from pynamodb.exceptions import PynamoDBException
 
 from mdmlib.errors import (
+    AppleRefusedError,
     BadRequestError,
     BodyTooLargeError,
     ConflictError,
@@ -48,6 +49,7 @@ _STATUS: Final[tuple[tuple[type[PicoMDMError], HTTPStatus], ...]] = (
     (NotFoundError, HTTPStatus.NOT_FOUND),
     (ConflictError, HTTPStatus.CONFLICT),
     (GoneError, HTTPStatus.GONE),
+    (AppleRefusedError, HTTPStatus.BAD_GATEWAY),
     (UnavailableError, HTTPStatus.SERVICE_UNAVAILABLE),
 )
 
