@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import redirect_stdout
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
@@ -55,7 +56,9 @@ def main() -> None:
         emulator = Emulator.start(Path(directory))
         try:
             _prepare(emulator)
-            rows = [measure(request) for request in _requests(names)]
+            # The log goes where Lambda's would: out of the way. Writing it is measured.
+            with Path(os.devnull).open("w") as log, redirect_stdout(log):
+                rows = [measure(request) for request in _requests(names)]
         finally:
             emulator.stop()
     _print(rows, {} if names else _cold_starts())
@@ -68,7 +71,7 @@ def _prepare(emulator: Emulator) -> None:
     os.environ.update(deployment.environment_of(settings))
     runtime.forget()
     runtime.bind_tables()
-    # The handlers' log goes where Lambda's would: out of the way.
+    # The logger has a stream of its own.
     for handler in logger.registered_handler, *logger.handlers:
         handler.setStream(Path(os.devnull).open("w"))  # type: ignore[attr-defined]  # noqa: SIM115
 

@@ -64,6 +64,7 @@ def create_settings(emulator: Emulator, names: TableNames) -> Settings:
         Name=f"secret-{unique}", SecretString=json.dumps({"current_key": "k1", "k1": uuid4().hex * 2})
     )
     webhook_queue_url = create_queue(emulator, "webhook")
+    target_dead_letter_queue_url = create_queue(emulator, "target-dead-letter")
     return Settings(
         stack_name=f"test-{unique}",
         enrollment_table=names.enrollment,
@@ -77,7 +78,11 @@ def create_settings(emulator: Emulator, names: TableNames) -> Settings:
         webhook_queue_arn=_queue_arn(webhook_queue_url),
         webhook_queue_url=webhook_queue_url,
         webhook_dead_letter_queue_url=create_queue(emulator, "webhook-dead-letter"),
-        target_dead_letter_queue_arn=_queue_arn(create_queue(emulator, "target-dead-letter")),
+        target_dead_letter_queue_arn=_queue_arn(target_dead_letter_queue_url),
+        push_dead_letter_queue_url=create_queue(emulator, "push-dead-letter"),
+        sweep_dead_letter_queue_url=create_queue(emulator, "sweep-dead-letter"),
+        event_fallback_dead_letter_queue_url=create_queue(emulator, "event-fallback-dead-letter"),
+        target_dead_letter_queue_url=target_dead_letter_queue_url,
         device_url="https://mdm.example.org",
     )
 

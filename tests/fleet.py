@@ -48,6 +48,7 @@ from mdmlib.services.scep_challenges import ScepChallenges
 from mdmlib.services.sweep import SweepQueue
 from mdmlib.services.token_sources import TokenSources
 from mdmlib.services.tokens import MaidTokenSource, Tokens
+from mdmlib.services.vitals import Vitals
 from mdmlib.settings import Settings
 from mdmlib.store import tables
 from mdmlib.store.ade_servers import AdeServerStore
@@ -226,11 +227,18 @@ class Fleet:
         return CommandQueues(enrollments=self.enrollments, queue=self.queue, sweeps=self.sweeps)
 
     @property
+    def vitals(self) -> Vitals:
+        settings = self.settings
+        queues = {"push": (settings.push_queue_url, settings.push_dead_letter_queue_url)}
+        return Vitals(lambda: self.emulator.sqs, queues=queues, now=self.clock)
+
+    @property
     def housekeeping(self) -> Housekeeping:
         return Housekeeping(
             events=self.events,
             sweeps=self.sweeps,
             renewals=lambda: self.renewals,
+            vitals=self.vitals,
             settings=self.settings,
             now=self.clock,
         )

@@ -345,7 +345,7 @@ def test_no_delivery_is_begun_that_could_not_be_ended(queue: QueueSource, listen
 
 
 def test_nothing_secret_is_logged(
-    queue: QueueSource, listener: WebhookListener, caplog: pytest.LogCaptureFixture
+    queue: QueueSource, listener: WebhookListener, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     listener.behave(status=500)
     name = subscribe(f"{listener.url}?token=of-the-receiver", KEY)
@@ -356,7 +356,7 @@ def test_nothing_secret_is_logged(
 
     queue.invoke()
 
-    logged = "\n".join(str(vars(record)) for record in caplog.records)
+    logged = "\n".join([*(str(vars(record)) for record in caplog.records), capsys.readouterr().out])
     assert "Webhook delivery failed" in logged
     assert "Webhook delivery given up" in logged
     for secret in ("of-the-receiver", "of-the-device", KEY, base64.b64encode(raw).decode()[60:120]):

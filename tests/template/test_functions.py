@@ -83,6 +83,14 @@ def test_a_function_is_traced_and_structured_in_its_log(template: Template, name
     assert function["Environment"]["Variables"]["POWERTOOLS_SERVICE_NAME"] == name
 
 
+def test_no_level_makes_the_sdk_log_what_it_sends_or_drops_the_lines_that_are_metrics(template: Template) -> None:
+    defaults = template.function_defaults
+
+    assert defaults["LoggingConfig"]["ApplicationLogLevel"] == "INFO"
+    assert defaults["Environment"]["Variables"]["POWERTOOLS_LOG_LEVEL"] == {"Ref": "LogLevel"}
+    assert "DEBUG" not in template.parameters["LogLevel"]["AllowedValues"]
+
+
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_the_handler_is_where_lambda_looks_for_it(template: Template, name: str) -> None:
     module, _, handler = template.function(logical_id(name))["Handler"].partition(".")
@@ -94,7 +102,7 @@ def test_the_handler_is_where_lambda_looks_for_it(template: Template, name: str)
 def test_functions_find_all_settings_in_their_environment_and_nothing_else(template: Template) -> None:
     variables = set(template.function_defaults["Environment"]["Variables"])
 
-    assert variables == {field.name.upper() for field in fields(Settings)}
+    assert variables - {"POWERTOOLS_LOG_LEVEL"} == {field.name.upper() for field in fields(Settings)}
 
 
 def test_defaults_of_the_template_are_those_of_the_settings(template: Template) -> None:

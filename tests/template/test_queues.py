@@ -1,17 +1,12 @@
-"""Queues, schedules, rules and alarms: nothing is lost without somebody hearing of it."""
+"""Queues, schedules and rules: nothing is lost without somebody hearing of it."""
 
-import contextlib
-import io
 import json
 import re
+from datetime import timedelta
 from typing import Any
 
-import pytest
-
-from mdmlib.metrics import count
 from mdmlib.services import webhooks
-from mdmlib.services.housekeeping import RENEW_IDENTITIES
-from mdmlib.services.identity_renewals import UNRENEWED
+from mdmlib.services.vitals import INTERVALS, PUBLISH_LEFTOVERS
 from tests.template.document import Template, listed, named
 
 TWO_WEEKS = 14 * 24 * 3600
@@ -139,62 +134,14 @@ def test_payloads_leave_the_bucket_whatever_their_kind(template: Template) -> No
     assert expiring["commands/"] > template.parameters["CommandDays"]["MaxValue"] + 2
 
 
-def test_every_alarm_tells_somebody(template: Template) -> None:
-    alarms = template.of("CloudWatch::Alarm")
+def test_every_schedule_is_a_task_and_comes_as_often_as_it_is_expected(template: Template) -> None:
+    units = {"minute": "minutes", "hour": "hours", "day": "days"}
+    found = {}
+    for source in template.function("HousekeepingFunction")["Events"].values():
+        if source["Type"] == "Schedule":
+            rate = re.fullmatch(r"rate\((\d+) (minute|hour|day)s?\)", source["Properties"]["Schedule"])
+            assert rate
+            task = json.loads(source["Properties"].get("Input", "{}")).get("task", PUBLISH_LEFTOVERS)
+            found[task] = timedelta(**{units[rate[2]]: int(rate[1])})
 
-    assert alarms
-    for alarm in alarms.values():
-        assert [named(action) for action in alarm["AlarmActions"]] == ["AlarmTopic"]
-        assert alarm["AlarmDescription"]
-
-
-def metrics(alarm: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the metrics that an alarm looks at."""
-    return [each["MetricStat"]["Metric"] for each in alarm.get("Metrics", []) if "MetricStat" in each] or [alarm]
-
-
-def test_alarms_cost_next_to_nothing(template: Template) -> None:
-    alarms = template.of("CloudWatch::Alarm")
-
-    assert len(alarms) <= 11
-    # AWS' free tier: ten alarm metrics; another one is 10 cents a month.
-    assert len([metric for alarm in alarms.values() for metric in metrics(alarm)]) <= 11
-
-
-def test_the_metric_of_the_code_is_the_one_of_its_alarm(template: Template, monkeypatch: pytest.MonkeyPatch) -> None:
-    (alarm,) = [each for each in template.of("CloudWatch::Alarm").values() if each.get("Namespace") == "PicoMDM"]
-    service = template.function("HousekeepingFunction")["Environment"]["Variables"]["POWERTOOLS_SERVICE_NAME"]
-    monkeypatch.setenv("POWERTOOLS_SERVICE_NAME", service)
-    said = io.StringIO()
-    with contextlib.redirect_stdout(said):
-        count(UNRENEWED, 3, stack_name="stack")
-    line = json.loads(said.getvalue())
-
-    (described,) = line["_aws"]["CloudWatchMetrics"]
-    assert described["Namespace"] == alarm["Namespace"]
-    assert described["Metrics"] == [{"Name": alarm["MetricName"], "Unit": "Count"}]
-    (dimensions,) = described["Dimensions"]
-    assert sorted(dimensions) == sorted(dimension["Name"] for dimension in alarm["Dimensions"])
-    assert line["Stack"] == "stack"
-    assert {"Name": "service", "Value": line["service"]} in alarm["Dimensions"]
-
-
-def test_identities_are_looked_at_every_day(template: Template) -> None:
-    schedules = template.function("HousekeepingFunction")["Events"]
-
-    renewal = schedules["RenewalSchedule"]["Properties"]
-    assert renewal["Schedule"] == "rate(1 day)"
-    assert json.loads(renewal["Input"]) == {"task": RENEW_IDENTITIES}
-    assert "Input" not in schedules["OutboxSchedule"]["Properties"]
-
-
-def test_every_dead_letter_queue_has_an_alarm(template: Template) -> None:
-    watched = {
-        named(dimension["Value"])
-        for alarm in template.of("CloudWatch::Alarm").values()
-        for metric in metrics(alarm)
-        if metric["MetricName"] == "ApproximateNumberOfMessagesVisible"
-        for dimension in metric["Dimensions"]
-    }
-
-    assert watched == dead_letter_queues(template)
+    assert found == INTERVALS

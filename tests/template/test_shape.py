@@ -1,6 +1,5 @@
 """The template as a whole: its parameters, its outputs, and what stands beside it."""
 
-import json
 import re
 import shlex
 import tomllib
@@ -75,15 +74,6 @@ def test_nothing_refers_to_what_is_not_there(template: Template) -> None:
 
 def test_the_outputs_are_those_that_others_look_for(template: Template) -> None:
     assert set(template.outputs) >= PROMISED_OUTPUTS
-
-
-def test_the_dashboard_is_json_and_shows_what_there_is(template: Template) -> None:
-    (dashboard,) = template.of("CloudWatch::Dashboard").values()
-    body = json.loads(dashboard["DashboardBody"]["Fn::Sub"])
-
-    assert len(body["widgets"]) >= 6
-    places = [(widget["x"], widget["y"]) for widget in body["widgets"]]
-    assert len(set(places)) == len(places)
 
 
 @pytest.mark.parametrize("environment", ["default", "prod"])

@@ -7,6 +7,7 @@ from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, pro
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 
 from mdmlib.errors import PicoMDMError, UnavailableError
+from mdmlib.metrics import count_if_throttled
 from mdmlib.observability import log_unforeseen, logger
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ class _Batch(BatchProcessor):
             logger.warning("Message stays in its queue", queue=queue, code=error.code, reason=error.message)
         else:
             log_unforeseen("Message stays in its queue", error)
+        count_if_throttled(error)
         return super().failure_handler(record, exception)
 
 

@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from mdmlib.services.sweep import SweepQueue
     from mdmlib.services.token_sources import TokenSources
     from mdmlib.services.tokens import Tokens
+    from mdmlib.services.vitals import Vitals
     from mdmlib.services.webhook_delivery import WebhookDelivery
     from mdmlib.services.webhooks import Webhooks
     from mdmlib.store.command_queue import CommandQueueStore
@@ -631,7 +632,31 @@ def housekeeping() -> "Housekeeping":
     from mdmlib.services.housekeeping import Housekeeping
 
     bind_tables()
-    return Housekeeping(events=events(), sweeps=sweeps(), renewals=identity_renewals, settings=settings(), now=now)
+    return Housekeeping(
+        events=events(),
+        sweeps=sweeps(),
+        renewals=identity_renewals,
+        vitals=vitals(),
+        settings=settings(),
+        now=now,
+    )
+
+
+@cache
+def vitals() -> "Vitals":
+    """Return what looks at certificates, schedules and queues."""
+    from mdmlib.services.vitals import Vitals
+
+    bind_tables()
+    known = settings()
+    queues = {
+        "push": (known.push_queue_url, known.push_dead_letter_queue_url),
+        "webhook": (known.webhook_queue_url, known.webhook_dead_letter_queue_url),
+        "sweep": (known.sweep_queue_url, known.sweep_dead_letter_queue_url),
+        "events": (known.event_fallback_queue_url, known.event_fallback_dead_letter_queue_url),
+        "targets": (None, known.target_dead_letter_queue_url),
+    }
+    return Vitals(sqs_client, queues=queues, now=now)
 
 
 def forget() -> None:

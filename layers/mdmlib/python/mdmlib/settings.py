@@ -28,6 +28,10 @@ class Settings:
     webhook_dead_letter_queue_url: str
     target_dead_letter_queue_arn: str
     """Where the event bus puts what it cannot bring to the webhook queue."""
+    push_dead_letter_queue_url: str
+    sweep_dead_letter_queue_url: str
+    event_fallback_dead_letter_queue_url: str
+    target_dead_letter_queue_url: str
     device_url: str
     """Where devices reach this deployment, as enrollment profiles say it: ``https://mdm.example.org``."""
     apns_url: str = "https://api.push.apple.com"
@@ -113,6 +117,10 @@ class Settings:
             webhook_queue_url=environment["WEBHOOK_QUEUE_URL"],
             webhook_dead_letter_queue_url=environment["WEBHOOK_DEAD_LETTER_QUEUE_URL"],
             target_dead_letter_queue_arn=environment["TARGET_DEAD_LETTER_QUEUE_ARN"],
+            push_dead_letter_queue_url=environment["PUSH_DEAD_LETTER_QUEUE_URL"],
+            sweep_dead_letter_queue_url=environment["SWEEP_DEAD_LETTER_QUEUE_URL"],
+            event_fallback_dead_letter_queue_url=environment["EVENT_FALLBACK_DEAD_LETTER_QUEUE_URL"],
+            target_dead_letter_queue_url=environment["TARGET_DEAD_LETTER_QUEUE_URL"],
             device_url=environment["DEVICE_URL"].rstrip("/"),
             apns_url=environment.get("APNS_URL", cls.apns_url).rstrip("/"),
             apns_trust_anchor=environment.get("APNS_TRUST_ANCHOR", ""),

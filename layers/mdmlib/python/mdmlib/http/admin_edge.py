@@ -33,6 +33,7 @@ from mdmlib.errors import (
     UnavailableError,
 )
 from mdmlib.http.gateway import body_of, headers_of
+from mdmlib.metrics import count_if_throttled
 from mdmlib.observability import log_unforeseen, logger
 
 if TYPE_CHECKING:
@@ -187,11 +188,14 @@ def register_error_handlers(app: "APIGatewayHttpResolver") -> None:
         status = status_of(error)
         log: Callable[..., None] = logger.error if status >= HTTPStatus.INTERNAL_SERVER_ERROR else logger.warning
         log("Admin request refused", code=error.code, reason=error.message, status=int(status))
+        if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            count_if_throttled(error)
         return refusal(error, dialect=dialect_of(app.current_event))
 
     @app.exception_handler([BotoCoreError, ClientError, PynamoDBException])
     def try_later(error: Exception) -> Response[str]:
         log_unforeseen("Admin request failed at AWS", error)
+        count_if_throttled(error)
         unavailable = UnavailableError("An AWS service did not do its part; send the same request again in a moment.")
         return refusal(unavailable, dialect=dialect_of(app.current_event))
 

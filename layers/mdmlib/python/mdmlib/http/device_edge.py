@@ -27,6 +27,7 @@ from mdmlib.errors import (
     UnavailableError,
 )
 from mdmlib.http.gateway import body_of, headers_of
+from mdmlib.metrics import count_if_throttled
 from mdmlib.observability import log_unforeseen, logger
 from mdmlib.services.device_identity import Evidence
 
@@ -116,12 +117,15 @@ def register_error_handlers(app: "APIGatewayHttpResolver") -> None:
         status = status_of(error)
         log: Callable[..., None] = logger.error if status >= HTTPStatus.INTERNAL_SERVER_ERROR else logger.warning
         log("Device request refused", code=error.code, reason=error.message, status=int(status))
+        if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            count_if_throttled(error)
         return Response(status, body=b"")
 
     @app.exception_handler([BotoCoreError, ClientError, PynamoDBException])
     def try_later(error: Exception) -> Response[bytes]:
         # AWS failed us, not the device: it comes back.
         log_unforeseen("Device request failed at AWS", error)
+        count_if_throttled(error)
         return Response(HTTPStatus.SERVICE_UNAVAILABLE, body=b"")
 
     @app.exception_handler(Exception)

@@ -9,10 +9,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from pynamodb.exceptions import DoesNotExist, PutError
 
+from mdmlib import metrics
 from mdmlib.apple.certificates import CaIdentity, issue, new_certificate_authority, spki
 from mdmlib.apple.identity import CERTIFICATE_NOT_OURS, IdentityVerifier, VerifiedCertificate
 from mdmlib.apple.scep import CertificateRequest, FailInfo, MessageType, PkiMessage, ScepRefusedError
 from mdmlib.errors import BadRequestError, ForbiddenError, IdentityError, UnavailableError
+from mdmlib.metrics import Metric
 from mdmlib.observability import logger
 from mdmlib.services.associations import MAX_RENEWED, Associations, certificate_ttl, same_identity
 from mdmlib.services.device_identity import Role, trusted_certificates
@@ -142,7 +144,7 @@ class CertificateAuthorityService:
             raise _refusal(
                 "The enrollment link was revoked or used up after the profile was downloaded.", code="link_unusable"
             ) from failed
-        logger.info("Identity issued", certificate_hash=_hash(certificate), link=challenge.link_id)
+        _tell("Identity issued", certificate, link=challenge.link_id)
         return certificate.public_bytes(Encoding.DER)
 
     def _renew(self, message: PkiMessage, request: CertificateRequest, ca: CaIdentity) -> bytes:
@@ -168,7 +170,7 @@ class CertificateAuthorityService:
                 transact(self._renewed(device, certificate, key))
             except ConditionsFailedError:
                 continue
-            logger.info("Identity renewed", certificate_hash=_hash(certificate), enrollment_id=device.enrollment_id)
+            _tell("Identity renewed", certificate, enrollment_id=device.enrollment_id)
             return certificate.public_bytes(Encoding.DER)
         raise UnavailableError("Other messages of the same enrollment kept coming first.")
 
@@ -195,7 +197,7 @@ class CertificateAuthorityService:
                 if "challenge" in failed.names:
                     raise _refusal("The SCEP challenge was used before.", code="challenge_used") from failed
                 continue
-            logger.info("Identity renewed", certificate_hash=_hash(certificate), enrollment_id=device.enrollment_id)
+            _tell("Identity renewed", certificate, enrollment_id=device.enrollment_id)
             return certificate.public_bytes(Encoding.DER)
         raise UnavailableError("Other messages of the same enrollment kept coming first.")
 
@@ -320,6 +322,10 @@ class CertificateAuthorityService:
                 raise
             return CertificateAuthority.get(_COLLECTION, _NAME, consistent_read=True)
         return item
+
+
+def _tell(phrase: str, certificate: x509.Certificate, **fields: str | None) -> None:
+    metrics.emit(phrase, {Metric.CERTIFICATES_ISSUED: 1}, certificate_hash=_hash(certificate), **fields)
 
 
 def _refusal(reason: str, *, code: str) -> ScepRefusedError:

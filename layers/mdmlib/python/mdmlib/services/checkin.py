@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from typing import Final
 
+from mdmlib import metrics
 from mdmlib.apple.checkin import (
     Authenticate,
     CheckinMessage,
@@ -17,6 +19,7 @@ from mdmlib.apple.checkin import (
 )
 from mdmlib.apple.identity import VerifiedCertificate
 from mdmlib.errors import ConflictError
+from mdmlib.metrics import Metric
 from mdmlib.services.admission import Admission
 from mdmlib.services.associations import Associations
 from mdmlib.services.bootstrap_token import BootstrapTokens
@@ -38,7 +41,13 @@ from mdmlib.store.sealing import Sealer
 from mdmlib.store.tables import Enrollment
 from mdmlib.store.transactions import Check, ConditionsFailedError, Put, transact
 
-_DAY = 86_400
+_DAY: Final = 86_400
+_MESSAGES: Final[Mapping[type[CheckinMessage], Metric]] = {
+    Authenticate: Metric.CHECKIN_AUTHENTICATE,
+    TokenUpdate: Metric.CHECKIN_TOKEN_UPDATE,
+    CheckOut: Metric.CHECKIN_CHECK_OUT,
+    DeclarativeManagement: Metric.CHECKIN_DECLARATIVE,
+}
 
 
 class CheckinService:
@@ -103,6 +112,17 @@ class CheckinService:
         :class:`~mdmlib.errors.BlockedError` when the device is blocked, and what the message's service raises.
         """
         received = Received(message, certificate, url_params, self._now(), self._new_event_id())
+        answer = self._answer(received, message)
+        metrics.emit(
+            "Device checked in",
+            {_MESSAGES.get(type(message), Metric.CHECKIN_OTHER): 1},
+            enrollment_id=received.id,
+            message_type=message.message_type,
+            event_id=received.event_id,
+        )
+        return answer
+
+    def _answer(self, received: Received, message: CheckinMessage) -> CheckinAnswer | None:
         match message:
             case Authenticate():
                 self._enrollment.begin(received, message)

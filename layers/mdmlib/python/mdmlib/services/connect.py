@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Final
 
 from pynamodb.exceptions import UpdateError
 
+from mdmlib import metrics
 from mdmlib.apple import event as documents
-from mdmlib.apple.command_report import CommandReport
+from mdmlib.apple.command_report import ACKNOWLEDGED, IDLE, NOT_NOW, CommandReport
 from mdmlib.apple.identity import VerifiedCertificate
 from mdmlib.errors import IdentityError
+from mdmlib.metrics import Metric
 from mdmlib.observability import logger
 from mdmlib.services.admission import check_auth_token, refuse_blocked
 from mdmlib.services.associations import Associations
@@ -26,6 +28,12 @@ if TYPE_CHECKING:
 
 _DAY: Final = 86_400
 _MINUTE: Final = 60
+_REPORTS: Final = {
+    IDLE: Metric.CONNECT_IDLE,
+    NOT_NOW: Metric.CONNECT_NOT_NOW,
+    ACKNOWLEDGED: Metric.CONNECT_ACKNOWLEDGED,
+}
+"""Every other status says that a command failed."""
 
 
 class ConnectService:
@@ -95,6 +103,18 @@ class ConnectService:
             serial_number=record.serial_number,
         )
         self._events.publish(self._events.prepare(document, report.body))
+        numbers = {_REPORTS.get(report.status, Metric.CONNECT_FAILED): 1}
+        if payload is not None:
+            numbers[Metric.COMMANDS_SENT] = 1
+        metrics.emit(
+            "Device connected",
+            numbers,
+            enrollment_id=record.enrollment_id,
+            status=report.status,
+            command_uuid=report.command_uuid,
+            request_type=request_type,
+            event_id=event_id,
+        )
         return payload
 
     def _settle(

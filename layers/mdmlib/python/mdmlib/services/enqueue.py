@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from mdmlib import metrics
 from mdmlib.apple import event as documents
 from mdmlib.apple.command import Command
 from mdmlib.errors import BadRequestError, ConflictError, NotFoundError, PicoMDMError, UnavailableError
+from mdmlib.metrics import Metric
 from mdmlib.observability import logger
 from mdmlib.services.command_order import DEFAULT_PRIORITY, MAX_PRIORITY, CommandOrder
 from mdmlib.services.events import EventPublisher, MDMEvent
@@ -150,6 +152,14 @@ class EnqueueService:
         if push:
             self._push([live[id_].record for id_ in queued], outcome)
         self._announce(command, queued, now)
+        if queued:
+            metrics.emit(
+                "Command queued",
+                {Metric.COMMANDS_QUEUED: len(queued)},
+                command_uuid=command.uuid,
+                request_type=command.request_type,
+                enrollment_id=queued[0] if len(queued) == 1 else None,
+            )
         return outcome
 
     def push(self, ids: Sequence[str], *, expiration: int | None = None) -> EnqueueOutcome:

@@ -22,7 +22,9 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from botocore.exceptions import BotoCoreError, ClientError
 from pynamodb.exceptions import PynamoDBException
 
+from mdmlib import metrics
 from mdmlib.errors import UnavailableError
+from mdmlib.metrics import Metric
 from mdmlib.observability import logger
 from mdmlib.settings import Settings
 from mdmlib.store.payloads import PayloadStore
@@ -164,7 +166,7 @@ class EventPublisher:
             self._sqs().send_message(QueueUrl=self._fallback_queue_url, MessageBody=event.detail)
         except (BotoCoreError, ClientError) as error:
             raise UnavailableError("Neither the event bus nor its fallback queue takes an event.") from error
-        logger.warning("Event sent to the fallback queue", event_id=event.event_id, topic=event.topic)
+        _detoured("Event sent to the fallback queue", event)
 
     def publish_again(self, event: MDMEvent) -> None:
         """Bring an event that waits elsewhere (fallback queue, outbox) to the bus.
@@ -187,7 +189,7 @@ class EventPublisher:
             detail=item.detail,
         )
         if not (self._put(event) or self._put(event)):
-            logger.warning("Event left in the outbox", event_id=event.event_id, topic=event.topic)
+            _detoured("Event left in the outbox", event)
             return False
         try:
             item.delete()
@@ -241,6 +243,10 @@ def outbox_item(event: MDMEvent) -> OutboxEvent:
         detail=event.detail,
         created_at=int(event.created_at.timestamp()),
     )
+
+
+def _detoured(phrase: str, event: MDMEvent) -> None:
+    metrics.emit(phrase, {Metric.EVENTS_DETOURED: 1}, event_id=event.event_id, topic=event.topic)
 
 
 def event_place(event_id: str) -> str:

@@ -14,13 +14,12 @@ from mdmlib.errors import MalformedBodyError, UnavailableError
 from mdmlib.observability import logger
 from mdmlib.services.events import EventPublisher, MDMEvent
 from mdmlib.services.sweep import SweepQueue
+from mdmlib.services.vitals import MEASURE, PUBLISH_LEFTOVERS, RENEW_IDENTITIES, Vitals
 from mdmlib.settings import Settings
 from mdmlib.store.tables import DEDUP, OUTBOX_PARTITION, PENDING, SHARDS, EnrollmentItem, OutboxEvent
 
 if TYPE_CHECKING:
     from mdmlib.services.identity_renewals import IdentityRenewals
-
-RENEW_IDENTITIES: Final = "renew_identities"
 
 LEFT_AFTER_SECONDS: Final = 60
 """Whoever committed an event to the outbox is still publishing it before that."""
@@ -40,6 +39,7 @@ class Housekeeping:
         events: EventPublisher,
         sweeps: SweepQueue,
         renewals: "Callable[[], IdentityRenewals]",
+        vitals: Vitals,
         settings: Settings,
         now: Callable[[], datetime],
         sweep_items: int = SWEEP_ITEMS,
@@ -47,6 +47,7 @@ class Housekeeping:
         self._events = events
         self._sweeps = sweeps
         self._renewals = renewals
+        self._vitals = vitals
         self._consumers = {
             _queue_name(settings.sweep_queue_url, "/"): self.take_up,
             _queue_name(settings.event_fallback_queue_url, "/"): self.republish,
@@ -66,12 +67,16 @@ class Housekeeping:
 
         Raises when it failed, so that somebody is told.
         """
-        if task is None:
+        task = task or PUBLISH_LEFTOVERS
+        if task == PUBLISH_LEFTOVERS:
             self.publish_leftovers()
         elif task == RENEW_IDENTITIES:
             self._renewals().start()
+        elif task == MEASURE:
+            self._vitals.measure()
         else:
             raise UnavailableError(f"Housekeeping does not know the task {task}.", code="unknown_task")
+        self._vitals.note_run(task)
 
     def publish_leftovers(self) -> None:
         """Publish the events that were committed to the outbox but not taken out of it.

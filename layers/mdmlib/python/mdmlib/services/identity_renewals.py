@@ -20,11 +20,12 @@ from mdmlib import metrics
 from mdmlib.apple.enrollment_id import EnrollmentID, EnrollmentType
 from mdmlib.apple.event import RANDOM_BYTES, ids, rfc3339nano, uuid7
 from mdmlib.errors import MalformedBodyError, UnavailableError
+from mdmlib.metrics import Metric
 from mdmlib.observability import logger
 from mdmlib.services.command_order import CommandOrder
 from mdmlib.services.enqueue import PAYLOAD_OUTLIVES, EnqueueService
 from mdmlib.services.events import EventPublisher, MDMEvent
-from mdmlib.services.housekeeping import RENEW_IDENTITIES
+from mdmlib.services.vitals import RENEW_IDENTITIES
 from mdmlib.settings import Settings
 from mdmlib.store import tables
 from mdmlib.store.command_queue import RENEWAL_PROFILE, dedup_key_item, pending_key, renewal_dedup_key
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
 IDENTITY_EXPIRING_TOPIC: Final = "mdm.IdentityExpiring"
-UNRENEWED: Final = "UnrenewedIdentities"
-"""The metric that the alarm looks at."""
 URGENT_DAYS: Final = 7
 """What ends sooner, and still is not renewed, somebody has to look at."""
 
@@ -118,7 +117,7 @@ class IdentityRenewals:
                 waiting.add(record.enrollment_id)
         self._wake(waiting)
         if unrenewed := sum(_days_left(record, now) <= URGENT_DAYS for record in due):
-            metrics.count(UNRENEWED, unrenewed, stack_name=self._settings.stack_name)
+            metrics.emit("Identities end and are not renewed", {Metric.UNRENEWED_IDENTITIES: unrenewed})
         if after:
             self._request(_Page(page.shard, after))
 
@@ -213,7 +212,7 @@ class IdentityRenewals:
             )
         except ConditionsFailedError:
             return False
-        logger.info("Renewal of an identity queued", enrollment_id=id_, command_uuid=uuid)
+        metrics.emit("Renewal of an identity queued", {Metric.RENEWALS_QUEUED: 1}, enrollment_id=id_, command_uuid=uuid)
         return True
 
     def _last_use(self, record: Enrollment, now: datetime) -> datetime:

@@ -8,11 +8,13 @@ from typing import Any, Final, TypeVar
 
 from pynamodb.exceptions import PynamoDBException, UpdateError
 
+from mdmlib import metrics
 from mdmlib.apple.certificates import PushIdentity
 from mdmlib.apple.enrollment_id import EnrollmentID, EnrollmentType
 from mdmlib.apple.event import ids, rfc3339nano
 from mdmlib.clients.apns import ApnsClient, Notification, Outcome, Verdict
 from mdmlib.errors import NotFoundError, PicoMDMError
+from mdmlib.metrics import Metric
 from mdmlib.observability import logger
 from mdmlib.services.events import EventPublisher, MDMEvent
 from mdmlib.services.push_certificates import PushCertificates
@@ -34,6 +36,13 @@ MAX_ATTEMPTS: Final = 10
 _FIRST_DELAY_SECONDS: Final = 5
 # What an administrator has to repair is not repaired in seconds.
 _REFUSED_DELAY_SECONDS: Final = 300
+
+_VERDICTS: Final = {
+    Verdict.ACCEPTED: ("Pushes accepted", Metric.PUSHES_ACCEPTED),
+    Verdict.REFUSED: ("Pushes refused, see to the push certificate", Metric.PUSHES_REFUSED),
+    Verdict.TOKEN_REFUSED: ("Push tokens refused", Metric.PUSH_TOKENS_REFUSED),
+    Verdict.PASSING: ("Pushes failed for now", Metric.PUSHES_POSTPONED),
+}
 
 _T = TypeVar("_T")
 _K = TypeVar("_K", bound=Hashable)
@@ -268,11 +277,7 @@ def _delay(push: _Push, outcome: Outcome) -> int:
 def _log(topic: str, outcomes: Iterable[Outcome]) -> None:
     counts = Counter((outcome.verdict, outcome.reason) for outcome in outcomes)
     for (verdict, reason), count in counts.items():
-        if verdict is Verdict.ACCEPTED:
-            logger.info("Pushes accepted", topic=topic, count=count)
-        elif verdict is Verdict.REFUSED:
-            logger.error("Pushes refused, see to the push certificate", topic=topic, count=count, reason=reason)
-        elif verdict is Verdict.TOKEN_REFUSED:
-            logger.info("Push tokens refused", topic=topic, count=count, reason=reason)
-        else:
-            logger.warning("Pushes failed for now", topic=topic, count=count, reason=reason)
+        phrase, metric = _VERDICTS[verdict]
+        metrics.emit(phrase, {metric: count}, topic=topic, reason=reason)
+        if verdict is Verdict.REFUSED:
+            logger.error(phrase, topic=topic, count=count, reason=reason)

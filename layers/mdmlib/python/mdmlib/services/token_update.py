@@ -2,8 +2,10 @@
 
 from typing import TYPE_CHECKING, Final
 
+from mdmlib import metrics
 from mdmlib.apple.checkin import TokenUpdate
 from mdmlib.errors import UnavailableError
+from mdmlib.metrics import Metric
 from mdmlib.services.admission import Admission, check_auth_token
 from mdmlib.services.checkin_events import CheckinEvents
 from mdmlib.services.checkin_message import ATTEMPTS, REPEAT_SECONDS, Received
@@ -71,6 +73,8 @@ class PushTokens:
             except ConditionsFailedError:
                 continue
             self._events.publish(received, record, tally=tally)
+            if tally == 1:
+                metrics.emit("Enrollment completed", {Metric.ENROLLMENTS: 1}, enrollment_id=id_)
             return
         raise UnavailableError("Other messages of the same enrollment kept coming first.")
 

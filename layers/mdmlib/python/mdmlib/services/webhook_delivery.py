@@ -24,9 +24,11 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from botocore.exceptions import BotoCoreError, ClientError
 from pynamodb.exceptions import PynamoDBException
 
+from mdmlib import metrics
 from mdmlib.apple.event import webhook_body
 from mdmlib.clients.webhook import WebhookClient
 from mdmlib.errors import MalformedBodyError, PicoMDMError, UnavailableError
+from mdmlib.metrics import Metric
 from mdmlib.observability import logger
 from mdmlib.services.events import MESSAGE_PARTS, event_place, payload_key
 from mdmlib.services.webhooks import Webhooks
@@ -147,8 +149,9 @@ class WebhookDelivery:
                 self._back_off(message)
                 raise
             self._send(self._dead_letter_queue_url, message.encode_afresh())
-            logger.error(
+            metrics.emit(
                 "Webhook delivery given up",
+                {Metric.WEBHOOKS_GIVEN_UP: 1},
                 subscription=message.subscription_id,
                 event_id=message.event_id,
                 reason=error.message,
@@ -172,8 +175,9 @@ class WebhookDelivery:
         try:
             self._client.post(subscription.url, body, hmac_key=hmac_key)
         except UnavailableError as error:
-            logger.warning(
+            metrics.emit(
                 "Webhook delivery failed",
+                {Metric.WEBHOOKS_FAILED: 1},
                 subscription=subscription.name,
                 event_id=message.event_id,
                 attempts=message.attempts,
@@ -181,6 +185,13 @@ class WebhookDelivery:
             )
             self._note_failure(subscription)
             raise
+        metrics.emit(
+            "Webhook delivered",
+            {Metric.WEBHOOKS_DELIVERED: 1, Metric.WEBHOOK_SECONDS: max(self._seconds() - message.since, 0)},
+            subscription=subscription.name,
+            event_id=message.event_id,
+            attempts=message.attempts,
+        )
         self._note_success(subscription)
 
     def _opened(self, event: Mapping[str, Any]) -> dict[str, Any]:

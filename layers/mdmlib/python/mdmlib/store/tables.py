@@ -512,6 +512,19 @@ class AccountDrivenEnrollment(ResourceItem, discriminator="account_driven"):
     changed_at = NumberAttribute()
 
 
+class ScheduleRun(ResourceItem, discriminator="schedule"):
+    """Collection ``schedule``, name = a task of housekeeping: when it was last done."""
+
+    ran_at = NumberAttribute()
+
+
+class Measurement(ResourceItem, discriminator="measurement"):
+    """Collection ``measurement``, name ``default``: what takes too long to be counted each time that somebody asks."""
+
+    devices_enrolled = NumberAttribute()
+    measured_at = NumberAttribute()
+
+
 def bind(
     *,
     enrollment_table: str,

@@ -1,0 +1,128 @@
+"""Vital signs: certificates, schedules, queues, devices."""
+
+import json
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from mdmlib.apple.certificates import new_certificate_authority
+from mdmlib.errors import UnavailableError
+from mdmlib.services.vitals import INTERVALS, MEASURE, PUBLISH_LEFTOVERS, RENEW_IDENTITIES, Vitals
+from mdmlib.store.tables import CertificateAuthority, PushCertificate, ScheduleRun
+from tests.fleet import Fleet, FleetDevice
+
+TEN_YEARS = 3653
+"""The life of such a CA, in days."""
+
+
+@pytest.fixture
+def vitals(fleet: Fleet) -> Vitals:
+    return fleet.vitals
+
+
+def push_certificate(fleet: Fleet, topic: str, *, days: float) -> None:
+    end = int((fleet.clock() + timedelta(days=days)).timestamp())
+    PushCertificate("push_certificate", topic, certificate=b"", private_key=b"", not_after=end, uploaded_at=0).save()
+
+
+def authority(fleet: Fleet, name: str, *, days: int) -> None:
+    ca = new_certificate_authority("A CA", now=fleet.clock() - timedelta(days=TEN_YEARS - days))
+    der = ca.certificate.public_bytes(Encoding.DER)
+    CertificateAuthority("ca", name, certificate=der, created_at=0).save()
+
+
+def measured(vitals: Vitals, capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+    capsys.readouterr()
+    vitals.measure()
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines() if line.startswith('{"_aws"')]
+
+
+def test_each_certificate_is_measured_and_named(
+    fleet: Fleet, vitals: Vitals, capsys: pytest.CaptureFixture[str]
+) -> None:
+    push_certificate(fleet, "com.apple.mgmt.External.1", days=300)
+    push_certificate(fleet, "com.apple.mgmt.External.2", days=-2)
+    authority(fleet, "scep", days=TEN_YEARS)
+    authority(fleet, "former", days=10)
+
+    lines = measured(vitals, capsys)
+
+    days = {line["name"]: line.get("PushCertificateDaysLeft", line.get("CertificateDaysLeft")) for line in lines[:4]}
+    assert days["com.apple.mgmt.External.1"] == 300
+    assert days["com.apple.mgmt.External.2"] == -2
+    assert days["scep"] == TEN_YEARS
+    assert days["former"] == 10
+    assert [line["name"] for line in lines if "PushCertificateDaysLeft" in line] == sorted(days)[:2]
+
+
+def test_devices_are_counted_without_their_users_and_without_those_that_left(
+    fleet: Fleet, vitals: Vitals, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for udid in ("D1", "D2", "D3", "D4"):
+        device = FleetDevice(fleet, udid)
+        device.authenticate()
+        if udid != "D4":
+            device.token_update()
+    FleetDevice(fleet, "D3").check_out()
+
+    assert vitals.report().devices_enrolled is None
+    lines = measured(vitals, capsys)
+
+    assert lines[-1]["DevicesEnrolled"] == 2
+    fleet.clock.advance(minutes=2)
+    assert vitals.report().devices_enrolled == 2
+
+
+def test_a_schedule_that_was_left_out_is_late_and_named(
+    fleet: Fleet, vitals: Vitals, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for task in INTERVALS:
+        vitals.note_run(task)
+    fleet.clock.advance(days=2, hours=12)
+    vitals.note_run(PUBLISH_LEFTOVERS)
+    vitals.note_run(MEASURE)
+
+    (line,) = [line for line in measured(vitals, capsys) if "ScheduleDelay" in line]
+
+    assert (line["task"], line["ScheduleDelay"]) == (RENEW_IDENTITIES, 2.5)
+
+
+def test_a_schedule_that_never_ran_counts_from_the_first_look(
+    fleet: Fleet, vitals: Vitals, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (first,) = [line for line in measured(vitals, capsys) if "ScheduleDelay" in line]
+    fleet.clock.advance(hours=1)
+    (second,) = [line for line in measured(vitals, capsys) if "ScheduleDelay" in line]
+
+    assert first["ScheduleDelay"] == 0
+    assert (second["task"], second["ScheduleDelay"]) == (PUBLISH_LEFTOVERS, 12)
+
+
+def test_housekeeping_notes_what_it_did_and_not_what_failed(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    fleet.housekeeping.run(None)
+
+    def fail(_: object) -> None:
+        raise UnavailableError("The sweep queue takes no messages.")
+
+    monkeypatch.setattr(type(fleet.renewals), "start", fail)
+    with pytest.raises(UnavailableError):
+        fleet.housekeeping.run(RENEW_IDENTITIES)
+
+    assert [run.name for run in ScheduleRun.query("schedule")] == [PUBLISH_LEFTOVERS]
+
+
+def test_a_report_is_kept_for_a_minute(fleet: Fleet, vitals: Vitals) -> None:
+    def waiting() -> tuple[int, int]:
+        (queue,) = vitals.report().queues
+        return queue.waiting, queue.given_up
+
+    assert waiting() == (0, 0)
+    sqs, settings = fleet.emulator.sqs, fleet.settings
+    sqs.send_message(QueueUrl=settings.push_queue_url, MessageBody="{}")
+    sqs.send_message(QueueUrl=settings.push_dead_letter_queue_url, MessageBody="{}")
+    fleet.clock.advance(seconds=59)
+    assert waiting() == (0, 0)
+    fleet.clock.advance(seconds=1)
+    assert waiting() == (1, 1)
