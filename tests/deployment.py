@@ -43,7 +43,8 @@ def create_tables(emulator: Emulator) -> TableNames:
     """Create both tables under new names, with the keys and indexes of their item classes, and bind these to them."""
     unique = uuid4().hex[:12]
     names = TableNames(enrollment=f"enrollment-{unique}", resource=f"resource-{unique}")
-    tables.bind(enrollment_table=names.enrollment, resource_table=names.resource, region=REGION, host=emulator.url)
+    # With a client that is there already: to make one takes longer than most tests do.
+    tables.bind(enrollment_table=names.enrollment, resource_table=names.resource, client=emulator.dynamodb)
     for model in (tables.EnrollmentItem, tables.ResourceItem):
         model.create_table(billing_mode="PAY_PER_REQUEST")
     return names
