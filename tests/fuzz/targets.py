@@ -30,7 +30,8 @@ from mdmlib.apple.declarations import decode_status_report
 from mdmlib.apple.device_certificate import DeviceCertificateVerifier, SignedContent
 from mdmlib.apple.digest import DigestResponse
 from mdmlib.apple.identity import IdentityVerifier
-from mdmlib.apple.machine_info import MachineInfo, decode_header, is_older
+from mdmlib.apple.machine_info import MachineInfo, decode_header
+from mdmlib.apple.platforms import is_older
 from mdmlib.apple.plist_limits import MAX_VALUES
 from mdmlib.apple.scep import FailInfo, PkiMessage, ScepRefusedError, decode_get_message
 from mdmlib.errors import BadRequestError, BodyTooLargeError, IdentityError, MalformedBodyError, PicoMDMError

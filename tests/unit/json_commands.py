@@ -128,8 +128,8 @@ WITH_FIELDS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "ManagedApplicationList": ({"identifiers": ["a"]}, {"Identifiers": ["a"]}),
     "RemoveApplication": ({"identifier": "i"}, {"Identifier": "i"}),
     "InviteToProgram": (
-        {"program_id": "p", "invitation_url": "https://example.com"},
-        {"ProgramID": "p", "InvitationURL": "https://example.com"},
+        {"program_id": "com.apple.cloudvpp", "invitation_url": "https://example.com"},
+        {"ProgramID": "com.apple.cloudvpp", "InvitationURL": "https://example.com"},
     ),
     "ValidateApplications": ({"identifiers": ["a"]}, {"Identifiers": ["a"]}),
     "InstallMedia": (
@@ -249,16 +249,8 @@ WITH_FIELDS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 
 # What the device receives of a request without any field.
 ALWAYS_THERE: dict[str, dict[str, Any]] = {
-    "InstallProfile": {"Payload": b""},
-    "RemoveProfile": {"Identifier": ""},
-    "RemoveProvisioningProfile": {"UUID": ""},
-    "ClearPasscode": {"UnlockToken": b""},
     "EraseDevice": {"PIN": ""},
     "Restrictions": {"ProfileRestrictions": False},
-    "UnlockUserAccount": {"UserName": ""},
     "SetFirmwarePassword": {"NewPassword": ""},
     "SetRecoveryLock": {"NewPassword": ""},
-    "VerifyFirmwarePassword": {"Password": ""},
-    "VerifyRecoveryLock": {"Password": ""},
-    "SetAutoAdminPassword": {"passwordHash": b""},
 }

@@ -11,11 +11,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mdmlib.apple.command import Command
+from mdmlib.apple.command_catalogue import catalogue
+from mdmlib.apple.command_fields import fields_of
 from mdmlib.apple.command_json import from_json, udid_of
+from mdmlib.apple.json_fields import Unknown
 from mdmlib.apple.request_types import REQUEST_TYPES
 from mdmlib.errors import BadRequestError, BodyTooLargeError
 from tests.unit.json_commands import ALWAYS_THERE, DATA, WITH_FIELDS, WITHOUT_FIELDS
 from tests.unit.plists import message
+
+CONFIGURED = {"item": "ApplicationConfiguration", "identifier": "i"}
+WITHOUT_REQUIRED_FIELDS = [name for name in catalogue() if not any(field.required for field in fields_of(name))]
+REQUIRED = [(name, field.name) for name in catalogue() for field in fields_of(name) if field.required]
 
 
 def queued(request_type: str, **fields: Any) -> dict[str, Any]:
@@ -23,8 +30,8 @@ def queued(request_type: str, **fields: Any) -> dict[str, Any]:
     return received({"request_type": request_type, **fields})
 
 
-def received(document: dict[str, Any]) -> dict[str, Any]:
-    command, _ = from_json({"udid": "U", **document})
+def received(document: dict[str, Any], *, unknown: Unknown = Unknown.REFUSE) -> dict[str, Any]:
+    command, _ = from_json({"udid": "U", **document}, unknown=unknown)
     content: dict[str, Any] = plistlib.loads(command.body)["Command"]
     assert content.pop("RequestType") == command.request_type
     return content
@@ -50,9 +57,13 @@ def test_the_table_is_complete() -> None:
 
 
 @pytest.mark.parametrize("request_type", WITHOUT_FIELDS)
-def test_request_types_without_fields_carry_nothing(request_type: str) -> None:
-    assert queued(request_type, request_requires_network_tether=True, identifier="i") == {}
-    assert repeated(request_type, identifier="i") == {}
+def test_request_types_without_fields_are_made_of_nothing_else(request_type: str) -> None:
+    assert queued(request_type) == {}
+    assert repeated(request_type) == {}
+
+
+def test_every_command_may_require_a_network_tether() -> None:
+    assert queued("RestartDevice", request_requires_network_tether=False) == {"RequestRequiresNetworkTether": False}
 
 
 @pytest.mark.parametrize("request_type", WITH_FIELDS)
@@ -72,17 +83,26 @@ def test_keys_are_matched_whatever_their_case(request_type: str) -> None:
     assert received({"REQUEST_TYPE": request_type, **{key.upper(): value for key, value in fields.items()}}) == content
 
 
-@pytest.mark.parametrize("request_type", REQUEST_TYPES)
+@pytest.mark.parametrize("request_type", WITHOUT_REQUIRED_FIELDS)
 def test_null_is_as_good_as_nothing(request_type: str) -> None:
-    nulls: dict[str, Any] = dict.fromkeys(field.name for field in REQUEST_TYPES[request_type])
+    nulls: dict[str, Any] = dict.fromkeys([*(field.name for field in fields_of(request_type)), "unheard_of"])
 
     assert queued(request_type, **nulls) == queued(request_type)
     assert repeated(request_type, **nulls) == repeated(request_type)
 
 
-@pytest.mark.parametrize("request_type", REQUEST_TYPES)
+@pytest.mark.parametrize("request_type", WITHOUT_REQUIRED_FIELDS)
 def test_what_was_not_given_is_left_out_but_for_some_keys(request_type: str) -> None:
     assert queued(request_type) == ALWAYS_THERE.get(request_type, {})
+
+
+@pytest.mark.parametrize(("request_type", "name"), REQUIRED)
+def test_what_apple_requires_has_to_be_given(request_type: str, name: str) -> None:
+    given_, _ = WITH_FIELDS.get(request_type, ({}, {}))
+    error = refused({"udid": "U", "request_type": request_type, **given_, name: None})
+
+    assert (error.code, error.field) == ("missing_field", name)
+    assert error.message == f"{name} is missing."
 
 
 @pytest.mark.parametrize(
@@ -90,10 +110,6 @@ def test_what_was_not_given_is_left_out_but_for_some_keys(request_type: str) -> 
     [
         ("DeviceLock", {"pin": ""}),
         ("EraseDevice", {"pin": ""}),
-        ("InstallProfile", {}),
-        ("RemoveProfile", {}),
-        ("ClearPasscode", {"unlock_token": None}),
-        ("RotateFileVaultKey", {"filevault_unlock": {}}),
         ("SetRecoveryLock", {"new_password": ""}),
         ("Restrictions", {"profile_restrictions": False}),
     ],
@@ -102,12 +118,13 @@ def test_the_answer_repeats_some_keys_that_were_not_given(request_type: str, ech
     assert repeated(request_type) == echo
 
 
-@pytest.mark.parametrize("item", ["VoiceRoaming", "PersonalHotspot", "DataRoaming", "Bluetooth", "AppAnalytics", "New"])
+@pytest.mark.parametrize("item", ["VoiceRoaming", "PersonalHotspot", "DataRoaming", "Bluetooth", "AppAnalytics"])
 def test_a_setting_can_be_switched_off(item: str) -> None:
     assert queued("Settings", settings=[{"item": item, "enabled": False}]) == {
         "Settings": [{"Item": item, "Enabled": False}]
     }
-    assert queued("Settings", settings=[{"item": item}]) == {"Settings": [{"Item": item}]}
+    error = refused({"udid": "U", "request_type": "Settings", "settings": [{"item": item}]})
+    assert (error.code, error.field) == ("missing_field", "settings[0].enabled")
 
 
 def test_every_kind_of_setting_reaches_the_device() -> None:
@@ -116,7 +133,7 @@ def test_every_kind_of_setting_reaches_the_device() -> None:
         {"item": "DeviceName", "device_name": "n"},
         {"item": "HostName", "hostname": "h"},
         {"item": "TimeZone", "time_zone": "Europe/Berlin"},
-        {"item": "Wallpaper", "image": DATA, "where": 0},
+        {"item": "Wallpaper", "image": DATA, "where": 3},
         {"item": "ApplicationConfiguration", "identifier": "i", "configuration": configuration},
         {"item": "ApplicationAttributes", "identifier": "i", "attributes": {"VPNUUID": "v", "Removable": False}},
         {"item": "MDMOptions", "mdm_options": {"BootstrapTokenAllowed": True}},
@@ -129,7 +146,7 @@ def test_every_kind_of_setting_reaches_the_device() -> None:
         {"Item": "DeviceName", "DeviceName": "n"},
         {"Item": "HostName", "HostName": "h"},
         {"Item": "TimeZone", "TimeZone": "Europe/Berlin"},
-        {"Item": "Wallpaper", "Image": b"data", "Where": 0},
+        {"Item": "Wallpaper", "Image": b"data", "Where": 3},
         {
             "Item": "ApplicationConfiguration",
             "Identifier": "i",
@@ -172,7 +189,6 @@ def test_false_and_zero_are_kept(request_type: str, fields: dict[str, Any], cont
         ("DeviceLock", {"pin": "", "message": ""}),
         ("DeviceInformation", {"queries": []}),
         ("InstallProvisioningProfile", {"provisioning_profile": ""}),
-        ("RotateFileVaultKey", {"filevault_unlock": {}}),
         ("Settings", {"settings": []}),
     ],
 )
@@ -181,9 +197,9 @@ def test_empty_texts_data_and_arrays_are_left_out(request_type: str, fields: dic
 
 
 def test_an_empty_configuration_is_left_out() -> None:
-    assert queued("Settings", settings=[{"item": "ApplicationConfiguration", "configuration": ""}]) == {
-        "Settings": [{"Item": "ApplicationConfiguration"}]
-    }
+    assert queued(
+        "Settings", settings=[{"item": "ApplicationConfiguration", "identifier": "i", "configuration": ""}]
+    ) == {"Settings": [{"Item": "ApplicationConfiguration", "Identifier": "i"}]}
 
 
 @pytest.mark.parametrize(
@@ -240,7 +256,7 @@ def test_base64_with_line_breaks_is_read_and_repeated_without() -> None:
 
 def test_the_answer_is_micromdms() -> None:
     command, answer = from_json(
-        {"udid": "U", "request_type": "DeviceLock", "pin": "123456", "command_uuid": "C1", "unknown": 1}
+        {"udid": "U", "request_type": "DeviceLock", "pin": "123456", "command_uuid": "C1", "message": None}
     )
 
     assert command.uuid == "C1"
@@ -267,7 +283,7 @@ def test_the_command_is_the_one_in_the_plist() -> None:
     assert command.uuid == "this-uuid-should-be-used"
 
 
-@pytest.mark.parametrize("request_type", ["Unheard", "profilelist", "", " ProfileList", "DeclarativeManagement"])
+@pytest.mark.parametrize("request_type", ["Unheard", "profilelist", "", " ProfileList", "RequestType"])
 def test_an_unknown_request_type_is_refused_in_micromdms_words(request_type: str) -> None:
     error = refused({"udid": "U", "request_type": request_type})
 
@@ -330,17 +346,25 @@ def test_a_udid_is_found_whatever_its_keys_case() -> None:
         ("InstallApplication", {"configuration": {"a": float("nan")}}, "configuration"),
         ("InstallApplication", {"configuration": {"a": 1 << 64}}, "configuration"),
         ("InstallApplication", {"configuration": {"a\0": 1}}, "configuration"),
-        ("InstallApplication", {"configuration": "e30="}, "configuration"),
+        ("InstallApplication", {"configuration": 1}, "configuration"),
         ("InstallEnterpriseApplication", {"manifest": {"items": [{"assets": {}}]}}, "manifest.items[0].assets"),
         ("InstallEnterpriseApplication", {"manifest_url_pinning_certs": [DATA, "!"]}, "manifest_url_pinning_certs[1]"),
         ("ScheduleOSUpdate", {"updates": [{"install_action": 1}]}, "updates[0].install_action"),
         ("Settings", {"settings": [{"item": "Bluetooth", "enabled": "no"}]}, "settings[0].enabled"),
-        ("Settings", {"settings": [{"configuration": DATA}]}, "settings[0].configuration"),
+        ("Settings", {"settings": [{**CONFIGURED, "configuration": DATA}]}, "settings[0].configuration"),
         (
             "Settings",
-            {"settings": [{"configuration": b64encode(plistlib.dumps([])).decode()}]},
+            {"settings": [{**CONFIGURED, "configuration": b64encode(plistlib.dumps([])).decode()}]},
             "settings[0].configuration",
         ),
+        ("Settings", {"settings": [{"item": "Wallpaper", "image": DATA, "where": 0}]}, "settings[0].where"),
+        ("Settings", {"settings": [{"item": "Unheard"}]}, "settings[0].item"),
+        ("Settings", {"settings": [{"item": 1}]}, "settings[0].item"),
+        ("EraseDevice", {"obliteration_behavior": "Never"}, "obliteration_behavior"),
+        ("EraseDevice", {"return_to_service": {"enabled": 1}}, "return_to_service.enabled"),
+        ("ScheduleOSUpdate", {"updates": [{"install_action": "Now"}]}, "updates[0].install_action"),
+        ("InstallApplication", {"management_flags": True}, "management_flags"),
+        ("InstallApplication", {"attributes": {"Removable": "no"}}, "attributes.Removable"),
         ("ProfileList", {"request_type": 1}, "request_type"),
         ("ProfileList", {"command_uuid": 1}, "command_uuid"),
         ("ProfileList", {"command_uuid": "c" * 128}, "command_uuid"),
@@ -369,10 +393,67 @@ def test_a_command_that_no_answer_could_hold_is_too_large() -> None:
 
 
 def test_two_commands_share_nothing() -> None:
-    _, first = from_json({"udid": "U", "request_type": "RotateFileVaultKey"})
+    document = {"request_type": "RotateFileVaultKey", "key_type": "personal", "filevault_unlock": {}}
+    _, first = from_json({"udid": "U", **document})
     first["payload"]["command"]["filevault_unlock"]["password"] = "p"
 
-    assert repeated("RotateFileVaultKey") == {"filevault_unlock": {}}
+    assert from_json({"udid": "U", **document})[1]["payload"]["command"] == document
+
+
+def test_apples_spelling_is_understood_too() -> None:
+    rts = {"ReturnToService": {"Enabled": True, "MDMProfileData": DATA}}
+
+    assert queued("EraseDevice", PIN="123456", **rts) == {
+        "PIN": "123456",
+        "ReturnToService": {"Enabled": True, "MDMProfileData": b"data"},
+    }
+
+
+def test_a_field_that_apple_does_not_have_is_refused_with_those_that_it_has() -> None:
+    error = refused({"udid": "U", "request_type": "DeviceLock", "pim": "123456"})
+
+    assert (error.code, error.field) == ("unknown_field", "pim")
+    assert error.message == ("pim is unknown here; known: message, phone_number, pin, request_requires_network_tether.")
+
+
+def test_a_setting_has_the_fields_of_its_item_alone() -> None:
+    error = refused({"udid": "U", "request_type": "Settings", "settings": [{"item": "TimeZone", "enabled": True}]})
+
+    assert (error.code, error.field) == ("unknown_field", "settings[0].enabled")
+
+
+def test_what_is_allowed_is_said() -> None:
+    error = refused({"udid": "U", "request_type": "RotateFileVaultKey", "key_type": "secret"})
+
+    assert error.message == "key_type must be one of personal, institutional."
+
+
+def test_what_apple_adds_tomorrow_goes_out_as_it_is_spelt_when_that_is_asked_for() -> None:
+    fields = {"NewKey": {"Inner": [1, True, "x"]}, "queries": ["NewQuery"]}
+
+    assert received({"request_type": "DeviceInformation", **fields}, unknown=Unknown.KEEP) == {
+        "Queries": ["NewQuery"],
+        "NewKey": {"Inner": [1, True, "x"]},
+    }
+    assert received({"request_type": "OfTomorrow", "NewKey": 0}, unknown=Unknown.KEEP) == {"NewKey": 0}
+    setting = {"item": "New", "enabled": False, "Level": 0}
+    assert received({"request_type": "Settings", "settings": [setting]}, unknown=Unknown.KEEP) == {
+        "Settings": [{"Item": "New", "Enabled": False, "Level": 0}]
+    }
+
+
+@pytest.mark.parametrize("request_type", ["", "  ", "x" * 64, "a\nb"])
+def test_not_everything_can_be_a_request_type_of_tomorrow(request_type: str) -> None:
+    with pytest.raises(BadRequestError) as error:
+        from_json({"udid": "U", "request_type": request_type}, unknown=Unknown.KEEP)
+
+    assert error.value.code == "unknown_request_type"
+
+
+def test_a_kept_key_cannot_make_another_command_of_it() -> None:
+    command, _ = from_json({"udid": "U", "request_type": "Of", "RequestType": "EraseDevice"}, unknown=Unknown.KEEP)
+
+    assert Command.decode(command.body).request_type == "Of"
 
 
 JSON = st.recursive(
@@ -384,11 +465,12 @@ JSON = st.recursive(
 
 @given(st.data())
 def test_any_json_makes_a_command_or_is_refused(data: st.DataObject) -> None:
-    request_type = data.draw(st.sampled_from(sorted(REQUEST_TYPES)))
-    names = [field.name for field in REQUEST_TYPES[request_type]]
+    request_type = data.draw(st.sampled_from(sorted(catalogue())))
+    unknown = data.draw(st.sampled_from(Unknown))
+    names = [field.name for field in fields_of(request_type)]
     fields = data.draw(st.dictionaries(st.sampled_from([*names, "unknown", "command_uuid"]), JSON))
     try:
-        command, answer = from_json({"udid": "U", "request_type": request_type, **fields})
+        command, answer = from_json({"udid": "U", "request_type": request_type, **fields}, unknown=unknown)
     except BadRequestError:
         return
     assert Command.decode(command.body) == command

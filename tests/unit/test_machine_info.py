@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mdmlib.apple.machine_info import MachineInfo, decode_header, is_older, is_version
+from mdmlib.apple.machine_info import MachineInfo, decode_header
+from mdmlib.apple.platforms import is_older, is_version
 from mdmlib.errors import MalformedBodyError
 from tests.genuine_devices import IPHONE, MAC
 

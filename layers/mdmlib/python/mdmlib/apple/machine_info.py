@@ -8,12 +8,12 @@ https://developer.apple.com/documentation/devicemanagement/machineinfo.
 
 import base64
 import binascii
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Self
 
 from mdmlib.apple import plist
+from mdmlib.apple.platforms import platform_of
 from mdmlib.errors import MalformedBodyError
 
 HEADER: Final = "x-apple-aspen-deviceinfo"
@@ -21,20 +21,6 @@ HEADER: Final = "x-apple-aspen-deviceinfo"
 
 _MAX_TEXT: Final = 256
 _MAX_PAIRING_TOKEN_BYTES: Final = 64 * 1024
-
-# By how a product's name begins, in this order: MacBookPro18,3, Macmini9,1, Mac14,2, iMac21,1, VirtualMac2,1.
-_PLATFORMS: Final[Mapping[str, tuple[str, ...]]] = {
-    "iPadOS": ("iPad",),
-    "iOS": ("iPhone", "iPod"),
-    "macOS": ("Mac", "iMac", "VirtualMac", "Xserve"),
-    "tvOS": ("AppleTV",),
-    "visionOS": ("RealityDevice",),
-    "watchOS": ("Watch",),
-}
-
-PLATFORMS: Final = tuple(_PLATFORMS)
-
-_VERSION: Final = re.compile(r"\d{1,4}(?:\.\d{1,4}){0,3}", re.ASCII)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,8 +72,8 @@ class MachineInfo:
 
     @property
     def platform(self) -> str | None:
-        """Which of :data:`PLATFORMS` it is; None for a product that is not known here."""
-        return next((platform for platform, names in _PLATFORMS.items() if self.product.startswith(names)), None)
+        """Which of :data:`~mdmlib.apple.platforms.PLATFORMS` it is; None for a product that is not known here."""
+        return platform_of(self.product)
 
 
 def decode_header(value: str) -> bytes:
@@ -99,26 +85,6 @@ def decode_header(value: str) -> bytes:
         return base64.b64decode("".join(value.split()), validate=True)
     except (binascii.Error, ValueError) as error:
         raise MalformedBodyError(f"The header {HEADER} is not base64.", field=HEADER) from error
-
-
-def is_version(text: str) -> bool:
-    """Say whether it is the version of an OS: 17, 17.4, 17.4.1."""
-    return _VERSION.fullmatch(text) is not None
-
-
-def is_older(version: str, than: str) -> bool:
-    """Compare two versions; 17.4 and 17.4.0 are the same.
-
-    One that cannot be read is the oldest of all.
-    """
-    return _numbers(version) < _numbers(than)
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    # What follows a space is of a rapid security response, "17.4.1 (a)": the same version here.
-    match = _VERSION.match(version)
-    numbers = [int(part) for part in match[0].split(".")] if match else []
-    return tuple(numbers + [0] * (4 - len(numbers)))
 
 
 def _text(fields: Mapping[str, Any], key: str) -> str | None:

@@ -1,7 +1,7 @@
 """The 61 request types of MicroMDM's JSON commands: their JSON fields and the plist keys that these become.
 
 Apple's commands: https://developer.apple.com/documentation/devicemanagement/commands-and-queries. The JSON names,
-misspellings included, are MicroMDM's. Whatever is not said here can be queued as a raw plist.
+misspellings included, are MicroMDM's. What Apple has beside these is in :mod:`mdmlib.apple.command_fields`.
 """
 
 from collections.abc import Mapping

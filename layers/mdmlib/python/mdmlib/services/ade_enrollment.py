@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from mdmlib.apple.device_certificate import SignedContent
 from mdmlib.apple.error_code import PAIRING_TOKEN_MISSING, SOFTWARE_UPDATE_REQUIRED
-from mdmlib.apple.machine_info import MachineInfo, is_older
+from mdmlib.apple.machine_info import MachineInfo
+from mdmlib.apple.platforms import is_older
 from mdmlib.errors import DeviceInstructedError, ForbiddenError, MalformedBodyError
 from mdmlib.observability import logger
 

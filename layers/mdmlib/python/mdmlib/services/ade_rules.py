@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from pynamodb.exceptions import DoesNotExist
 
-from mdmlib.apple.machine_info import PLATFORMS, is_version
+from mdmlib.apple.platforms import PLATFORMS, is_version
 from mdmlib.errors import BadRequestError, NotFoundError
 from mdmlib.store.tables import AdeSerialNumber, MinimumOsVersion
 

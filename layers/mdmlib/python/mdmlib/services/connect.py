@@ -15,10 +15,20 @@ from mdmlib.metrics import Metric
 from mdmlib.observability import logger
 from mdmlib.services.admission import check_auth_token, refuse_blocked
 from mdmlib.services.associations import Associations
+from mdmlib.services.command_targets import target_of
+from mdmlib.services.device_facts import device_facts
 from mdmlib.services.device_identity import Role
 from mdmlib.services.events import EventPublisher
+from mdmlib.services.unsent_commands import UnsentCommands
 from mdmlib.settings import Settings
-from mdmlib.store.command_queue import RENEWAL_PROFILE, CommandQueueStore, FirstPage, place_of, renewal_dedup_key
+from mdmlib.store.command_queue import (
+    NOT_SENT,
+    RENEWAL_PROFILE,
+    CommandQueueStore,
+    FirstPage,
+    place_of,
+    renewal_dedup_key,
+)
 from mdmlib.store.enrollments import EnrollmentStore, is_live
 from mdmlib.store.tables import CommandResult, Enrollment, PendingCommand
 from mdmlib.store.transactions import ConditionsFailedError, Delete, Put, transact
@@ -60,6 +70,7 @@ class ConnectService:
         self._queue = queue
         self._events = events
         self._renewal_profiles = renewal_profiles
+        self._refused = UnsentCommands(queue=queue, events=events, settings=settings, new_event_id=new_event_id)
         self._settings = settings
         self._now = now
         self._new_event_id = new_event_id
@@ -93,7 +104,7 @@ class ConnectService:
         live = role is Role.CURRENT and is_live(record, device)
         if live and now.timestamp() - (record.last_seen_at or 0) >= self._settings.last_seen_minutes * _MINUTE:
             self._enrollments.touch(record, at=int(now.timestamp()))
-        payload = self._next(record, page, report, certificate, now) if live else None
+        payload = self._next(record, device, page, report, certificate, now) if live else None
         document = documents.mdm_event(
             report,
             event_id=event_id,
@@ -138,7 +149,7 @@ class ConnectService:
         """Settle a command that is not in the first page: a repeat, a cleared one, or one further back."""
         uuid = str(report.command_uuid)
         result, command = self._queue.result_and_command(record.enrollment_id, uuid)
-        if result is not None:
+        if result is not None and result.status != NOT_SENT:
             request_type = result.request_type
             return (event_id if report.is_not_now else result.event_id), request_type
         if command is None:
@@ -183,19 +194,19 @@ class ConnectService:
         result.error_chain = list(report.error_chain) if report.error_chain else None
         result.reported_at = int(now.timestamp())
         result.ttl = result.reported_at + self._settings.result_days * _DAY
-        put = Put("result", result, CommandResult.item.does_not_exist())
+        # What was told of it while it was not sent gives way: an earlier life of the queue had sent it all the same.
+        put = Put("result", result, CommandResult.item.does_not_exist() | (CommandResult.status == NOT_SENT))
         delete = Delete("pending", pending, PendingCommand.item.exists())
         try:
-            transact([delete, put, *place_of(pending)])
+            transact([delete, put, *place_of(pending), *device_facts(record, report, request_type)])
         except ConditionsFailedError as failed:
-            if "result" not in failed.names:
-                # The command was cleared: what the device did is worth keeping all the same.
-                try:
-                    transact([put])
-                except ConditionsFailedError:
-                    return self._event_of_repeat(record, pending.command_uuid, event_id)
-                return event_id
-            return self._event_of_repeat(record, pending.command_uuid, event_id)
+            if "result" in failed.names:
+                return self._event_of_repeat(record, pending.command_uuid, event_id)
+            # The command was cleared: what the device did is worth keeping all the same.
+            try:
+                transact([put])
+            except ConditionsFailedError:
+                return self._event_of_repeat(record, pending.command_uuid, event_id)
         return event_id
 
     def _event_of_repeat(self, record: Enrollment, command_uuid: str, event_id: str) -> str:
@@ -205,12 +216,14 @@ class ConnectService:
     def _next(
         self,
         record: Enrollment,
+        device: Enrollment,
         page: FirstPage,
         report: CommandReport,
         certificate: VerifiedCertificate,
         now: datetime,
     ) -> bytes | None:
         at = now.timestamp()
+        target = target_of(record, device)
         for pending in self._waiting(record, page):
             if pending.command_uuid == report.command_uuid and not report.is_idle:
                 continue
@@ -225,7 +238,10 @@ class ConnectService:
             else:
                 payload = self._queue.payload(pending)
             if payload is not None:
-                return payload
+                # As a rule the device is what it was when the command was queued, and there is nothing to ask.
+                if pending.suits in {None, str(target)} or not self._refused.refuse(pending, payload, target, now):
+                    return payload
+                continue
             logger.error(
                 "A pending command has lost its payload",
                 enrollment_id=record.enrollment_id,

@@ -188,6 +188,7 @@ def begun(message: Authenticate, record: Enrollment | None, *, at: int) -> "list
             Enrollment.enrolled_at,
             Enrollment.checked_out_at,
             Enrollment.awaiting_configuration,
+            Enrollment.is_supervised,
         )
     ]
     return actions

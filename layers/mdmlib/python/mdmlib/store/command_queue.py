@@ -7,7 +7,8 @@ from typing import Any, Final
 
 from pynamodb.exceptions import DoesNotExist, PutError
 
-from mdmlib.errors import ConflictError
+from mdmlib.apple.command import Command as QueuedCommand
+from mdmlib.errors import ConflictError, NotFoundError
 from mdmlib.store import tables
 from mdmlib.store.payloads import PayloadStore
 from mdmlib.store.sealing import Sealer
@@ -38,6 +39,8 @@ _FIRST_PAGE_QUERY: Final[dict[str, Any]] = {
     "ConsistentRead": True,
     "Limit": FIRST_PAGE,
 }
+NOT_SENT: Final = "NotSent"
+"""The status of a command that was not sent: its device could not do it any more when it would have been given it."""
 RENEWAL_PROFILE: Final = "renewal_profile"
 """The kind of pending command whose payload is an enrollment profile, made when it is handed out."""
 _CACHED_PAYLOADS_BYTES: Final = 16 * 1024 * 1024
@@ -133,10 +136,7 @@ class CommandQueueStore:
             command = Command.get(partition, tables.RECORD, consistent_read=True)
         except DoesNotExist:
             return None
-        if command.payload is not None:
-            payload = self._sealer.open(command.payload, place=f"{partition}/{tables.RECORD}")
-        else:
-            payload = self._payloads.get(command.payload_ref)
+        payload = self._payload_of(command)
         self._remember(uuid, payload)
         return payload
 
@@ -177,6 +177,19 @@ class CommandQueueStore:
             return stored, False
         return command, True
 
+    def load(self, uuid: str) -> tuple[QueuedCommand, Command]:
+        """Return a command that was created, and its item. Raises :class:`~mdmlib.errors.NotFoundError`."""
+        try:
+            stored = Command.get(tables.COMMAND_PARTITION + uuid, tables.RECORD, consistent_read=True)
+        except DoesNotExist as error:
+            raise NotFoundError(f"The command {uuid} is not kept any more.", code="unknown_command") from error
+        return QueuedCommand(uuid, stored.request_type, self._payload_of(stored)), stored
+
+    def _payload_of(self, command: Command) -> bytes:
+        if command.payload is not None:
+            return self._sealer.open(command.payload, place=f"{command.enrollment_id}/{tables.RECORD}")
+        return self._payloads.get(command.payload_ref)
+
     def result(self, enrollment_id: str, command_uuid: str, report: bytes) -> CommandResult:
         """Make a result item (not written yet) that holds the whole report; a large one is put into S3 now."""
         item = tables.RESULT + command_uuid
@@ -187,8 +200,10 @@ class CommandQueueStore:
             result.payload_ref = self._payloads.put(f"results/{enrollment_id}/{command_uuid}", report)
         return result
 
-    def report(self, result: CommandResult) -> bytes:
-        """Return the whole report that a result holds."""
+    def report(self, result: CommandResult) -> bytes | None:
+        """Return the whole report that a result holds; None of one that no device has reported."""
+        if result.status == NOT_SENT:
+            return None
         if result.payload is not None:
             return self._sealer.open(result.payload, place=f"{result.enrollment_id}/{result.item}")
         return self._payloads.get(result.payload_ref)

@@ -1,7 +1,8 @@
 """Enrollment records, their last messages and their secrets."""
 
 from collections.abc import Iterable, Sequence
-from typing import Final, NamedTuple
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
 
 from pynamodb.exceptions import DoesNotExist, UpdateError
 
@@ -14,6 +15,10 @@ USER_AUTHENTICATION: Final = "UserAuthentication"
 LIVE_STATES: Final = frozenset({"authenticated", "enrolled"})
 _BATCH_GET: Final = 100
 _MAX_KEY_BYTES: Final = 2_048
+_LIFE: Final[dict[str, Any]] = {
+    "ProjectionExpression": "enrollment_id, #state, generation, epoch, device_epoch, parent_id",
+    "ExpressionAttributeNames": {"#state": "state"},
+}
 
 
 class LoginItems(NamedTuple):
@@ -22,6 +27,17 @@ class LoginItems(NamedTuple):
     user: Enrollment | None
     device: Enrollment | None
     login: EnrollmentSecret | None
+
+
+@dataclass(frozen=True)
+class Life:
+    """What says whether an enrollment lives, and in which of its lives it is."""
+
+    state: str
+    generation: str
+    epoch: int
+    device_epoch: int | None
+    parent_id: str | None
 
 
 class EnrollmentStore:
@@ -45,6 +61,26 @@ class EnrollmentStore:
             for record in EnrollmentItem.batch_get(keys[start : start + _BATCH_GET], consistent_read=True):
                 if isinstance(record, Enrollment):
                     found[record.enrollment_id] = record
+        return found
+
+    def lives(self, enrollment_ids: Iterable[str]) -> dict[str, Life]:
+        """Return of the records that exist what says whether they live, by id, 100 a call.
+
+        Written out: for as little as this, pynamodb's way takes ten times as long.
+        """
+        ids = [enrollment_id for enrollment_id in dict.fromkeys(enrollment_ids) if _may_be_an_id(enrollment_id)]
+        found: dict[str, Life] = {}
+        table = str(EnrollmentItem.Meta.table_name)
+        for start in range(0, len(ids), _BATCH_GET):
+            keys: Any = [
+                {"enrollment_id": {"S": id_}, "item": {"S": tables.RECORD}} for id_ in ids[start : start + _BATCH_GET]
+            ]
+            while keys:
+                wanted: Any = {table: {"Keys": keys, "ConsistentRead": True, **_LIFE}}
+                answer: Any = tables.dynamodb_client().batch_get_item(RequestItems=wanted)
+                for item in answer["Responses"].get(table, ()):
+                    found[item["enrollment_id"]["S"]] = _life(item)
+                keys = answer.get("UnprocessedKeys", {}).get(table, {}).get("Keys")
         return found
 
     def get_with_secret(self, enrollment_id: str, secret: str) -> tuple[Enrollment | None, EnrollmentSecret | None]:
@@ -93,7 +129,7 @@ class EnrollmentStore:
             # It was deleted meanwhile; a stub of it must not come back.
 
 
-def is_live(record: Enrollment, device: Enrollment) -> bool:
+def is_live(record: Enrollment | Life, device: Enrollment | Life) -> bool:
     """Say whether an enrollment may receive commands.
 
     ``device`` is its device's record, for a device channel the record itself. A user channel lives only in the epoch of
@@ -102,6 +138,17 @@ def is_live(record: Enrollment, device: Enrollment) -> bool:
     if record.state not in LIVE_STATES or device.state not in LIVE_STATES:
         return False
     return record.parent_id is None or record.device_epoch == device.epoch
+
+
+def _life(item: Any) -> Life:  # noqa: ANN401 - as DynamoDB answers
+    epoch, device_epoch = item.get("epoch"), item.get("device_epoch")
+    return Life(
+        state=item["state"]["S"],
+        generation=item["generation"]["S"],
+        epoch=int(epoch["N"]) if epoch else 0,
+        device_epoch=int(device_epoch["N"]) if device_epoch else None,
+        parent_id=item["parent_id"]["S"] if "parent_id" in item else None,
+    )
 
 
 def _may_be_an_id(enrollment_id: str) -> bool:

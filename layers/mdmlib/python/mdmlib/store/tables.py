@@ -189,6 +189,8 @@ class Enrollment(EnrollmentItem, discriminator="enrollment"):
     device_name = UnicodeAttribute(null=True)
     imei = UnicodeAttribute(null=True)
     meid = UnicodeAttribute(null=True)
+    is_supervised = BooleanAttribute(null=True)
+    """As it last answered to DeviceInformation; null: it was never asked."""
     user_short_name = UnicodeAttribute(null=True)
     user_long_name = UnicodeAttribute(null=True)
 
@@ -255,6 +257,8 @@ class PendingCommand(EnrollmentItem, discriminator="pending"):
     """When it was first answered NotNow."""
     not_now_tally = NumberAttribute(null=True)
     dedup_key = UnicodeAttribute(null=True)
+    suits = UnicodeAttribute(null=True)
+    """What its device was when the command was found to suit it; null: it is handed out whatever the device is."""
     kind = UnicodeAttribute(null=True)
     """``renewal_profile``: its payload is made when it is handed out."""
 

@@ -1,0 +1,113 @@
+"""Writes pending commands, many at a time, and never puts back one that was answered."""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from mdmlib.errors import ConflictError, PicoMDMError, UnavailableError
+from mdmlib.observability import logger
+from mdmlib.store import tables
+from mdmlib.store.command_queue import dedup_key_item
+from mdmlib.store.tables import CommandResult, DedupKey, PendingCommand
+from mdmlib.store.transactions import Check, ConditionsFailedError, Put, Write, transact
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+_BATCH_WRITE: Final = 25
+_WORKERS: Final = 8
+"""Calls at a time: they wait for DynamoDB, not for this function's processor."""
+
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+
+
+class PendingWriter:
+    """Writes the pending commands of a request.
+
+    A batch has no conditions, so it is sent once and never again: between two attempts a device may have answered
+    the command, and the second would put it back. What a batch left over, every item of a request that is resumed,
+    and every item with a dedup key is written on the condition that it was not answered.
+    """
+
+    def __init__(self, *, table: str, batch_client: "Callable[[], DynamoDBClient]") -> None:
+        self._table = table
+        self._batch_client = batch_client
+
+    def write(
+        self, items: Sequence[PendingCommand], *, is_new: bool, now: int
+    ) -> Iterator[tuple[PendingCommand, PicoMDMError]]:
+        """Write pending items; yield those that were not. ``now`` (epoch seconds) ends what holds a dedup key's place.
+
+        ``is_new``: nobody can have been given this command before.
+        """
+        careful = list(items)
+        if is_new and not any(item.dedup_key for item in items):
+            careful = [item for left in _at_once(self._batch, chunks(items, _BATCH_WRITE)) for item in left]
+        for item, error in zip(careful, _at_once(lambda item: _write_alone(item, now), careful), strict=True):
+            if error:
+                yield item, error
+
+    def _batch(self, items: Sequence[PendingCommand]) -> list[PendingCommand]:
+        """Write up to 25 items in one attempt; return those that may not have been written."""
+        requests: list[Any] = [{"PutRequest": {"Item": item.serialize()}} for item in items]
+        try:
+            answer = self._batch_client().batch_write_item(RequestItems={self._table: requests})
+        except (BotoCoreError, ClientError) as error:
+            logger.warning("Batch of pending commands failed", error=type(error).__name__, count=len(items))
+            return list(items)
+        left = {
+            (request["PutRequest"]["Item"]["enrollment_id"]["S"], request["PutRequest"]["Item"]["item"]["S"])
+            for request in answer.get("UnprocessedItems", {}).get(self._table, [])
+        }
+        return [item for item in items if (item.enrollment_id, item.item) in left]
+
+
+def _write_alone(item: PendingCommand, now: int) -> PicoMDMError | None:
+    writes: list[Write] = [
+        Check(
+            "result",
+            CommandResult(item.enrollment_id, tables.RESULT + item.command_uuid),
+            CommandResult.item.does_not_exist(),
+        ),
+        Put("pending", item, PendingCommand.item.does_not_exist()),
+    ]
+    if item.dedup_key:
+        generation = item.item.split("#")[1]
+        place = DedupKey(
+            item.enrollment_id,
+            dedup_key_item(generation, item.dedup_key),
+            command_uuid=item.command_uuid,
+            ttl=item.expires_at,
+        )
+        # A place whose command has expired is free, whether DynamoDB has deleted it by now or not.
+        is_free = DedupKey.item.does_not_exist() | (DedupKey.ttl <= now) | (DedupKey.command_uuid == item.command_uuid)
+        writes.append(Put("dedup", place, is_free))
+    try:
+        transact(writes)
+    except ConditionsFailedError as failed:
+        if "dedup" in failed.names:
+            return ConflictError(
+                f"A command with the dedup_key {item.dedup_key} waits for this enrollment already.",
+                code="dedup_key_taken",
+                field="dedup_key",
+            )
+        # It waits already, or was answered already: that is what was asked for.
+    except UnavailableError as error:
+        return error
+    return None
+
+
+def _at_once(work: Callable[[_T], _R], pieces: Sequence[_T]) -> list[_R]:
+    """Do several pieces of work at a time; none of them outlives this call."""
+    if len(pieces) <= 1:
+        return [work(piece) for piece in pieces]
+    with ThreadPoolExecutor(min(_WORKERS, len(pieces))) as pool:
+        return list(pool.map(work, pieces))
+
+
+def chunks(items: Sequence[_T], size: int) -> list[Sequence[_T]]:
+    """Cut a list into pieces of at most ``size``."""
+    return [items[start : start + size] for start in range(0, len(items), size)]
