@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from mdmlib.apple import command_json
 from mdmlib.errors import BadRequestError, ConflictError
 from mdmlib.http.admin_edge import AdminRequest, answer_micromdm
+from mdmlib.http.command_options import options_of
 from mdmlib.observability import logger
 
 if TYPE_CHECKING:
@@ -22,12 +23,14 @@ def new_command(request: AdminRequest, enqueue: "EnqueueService") -> "Response[s
     """``POST /v1/commands``: queue a command that is written in JSON, and wake its enrollment.
 
     ``udid`` may name any enrollment, also a user channel. 201 says that the command waits; a push that could not be
-    sent is no error, for the enrollment gets the command whenever it connects.
+    sent is no error, for the enrollment gets the command whenever it connects. How it is queued may be said in the
+    query (:mod:`mdmlib.http.command_options`), which MicroMDM's clients leave empty.
     """
+    options = options_of(request.query)
     document = request.json()
-    command, echo = command_json.from_json(document)
+    command, echo = command_json.from_json(document, unknown=options.unknown)
     udid = command_json.udid_of(document)
-    outcome = enqueue.enqueue(command, [udid]).targets[udid]
+    outcome = enqueue.enqueue(command, [udid], **options.of_queue).targets[udid]
     if outcome.command_error:
         raise outcome.command_error
     if outcome.push_error:

@@ -16,7 +16,7 @@ from mdmlib.observability import logger
 from mdmlib.services.admission import check_auth_token, refuse_blocked
 from mdmlib.services.associations import Associations
 from mdmlib.services.command_targets import target_of
-from mdmlib.services.device_facts import device_facts
+from mdmlib.services.device_facts import bring_up_to_date, device_facts
 from mdmlib.services.device_identity import Role
 from mdmlib.services.events import EventPublisher
 from mdmlib.services.unsent_commands import UnsentCommands
@@ -197,8 +197,9 @@ class ConnectService:
         # What was told of it while it was not sent gives way: an earlier life of the queue had sent it all the same.
         put = Put("result", result, CommandResult.item.does_not_exist() | (CommandResult.status == NOT_SENT))
         delete = Delete("pending", pending, PendingCommand.item.exists())
+        facts = device_facts(record, report, request_type)
         try:
-            transact([delete, put, *place_of(pending), *device_facts(record, report, request_type)])
+            transact([delete, put, *place_of(pending), *bring_up_to_date(record, facts)])
         except ConditionsFailedError as failed:
             if "result" in failed.names:
                 return self._event_of_repeat(record, pending.command_uuid, event_id)
@@ -207,6 +208,10 @@ class ConnectService:
                 transact([put])
             except ConditionsFailedError:
                 return self._event_of_repeat(record, pending.command_uuid, event_id)
+            return event_id
+        for name, value in facts.items():
+            # What is handed out next is for the device as it is now.
+            setattr(record, name, value)
         return event_id
 
     def _event_of_repeat(self, record: Enrollment, command_uuid: str, event_id: str) -> str:

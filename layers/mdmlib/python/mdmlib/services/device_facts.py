@@ -1,49 +1,46 @@
 """What a device's answer to DeviceInformation adds to its record: it is the only message that tells of an update."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import Final
 
 from mdmlib.apple.command_report import ACKNOWLEDGED, CommandReport
 from mdmlib.store import tables
 from mdmlib.store.tables import Enrollment
 from mdmlib.store.transactions import Update
 
-if TYPE_CHECKING:
-    from pynamodb.attributes import UnicodeAttribute
-    from pynamodb.expressions.update import Action
-
-_TEXTS: Final[Mapping[str, "UnicodeAttribute"]] = {
-    "BuildVersion": Enrollment.build_version,
-    "DeviceName": Enrollment.device_name,
-    "Model": Enrollment.model,
-    "ModelName": Enrollment.model_name,
-    "OSVersion": Enrollment.os_version,
-    "ProductName": Enrollment.product_name,
+_TEXTS: Final[Mapping[str, str]] = {
+    "BuildVersion": "build_version",
+    "DeviceName": "device_name",
+    "Model": "model",
+    "ModelName": "model_name",
+    "OSVersion": "os_version",
+    "ProductName": "product_name",
 }
 _MAX_TEXT: Final = 256
 
 
-def device_facts(record: Enrollment, report: CommandReport, request_type: str) -> list[Update]:
-    """Return the write that brings the record up to date, to go with the report's own; none when it says nothing new.
+def device_facts(record: Enrollment, report: CommandReport, request_type: str) -> dict[str, str | bool]:
+    """Return what a report says that the record does not say yet, by the names of its attributes."""
+    if request_type != "DeviceInformation" or report.status != ACKNOWLEDGED or record.parent_id:
+        return {}
+    answers = report.fields.get("QueryResponses")
+    if not isinstance(answers, Mapping):
+        return {}
+    told = {name: answers[key] for key, name in _TEXTS.items() if _is_text(answers.get(key))}
+    if isinstance(answers.get("IsSupervised"), bool):
+        told["is_supervised"] = answers["IsSupervised"]
+    return {name: value for name, value in told.items() if value != getattr(record, name)}
+
+
+def bring_up_to_date(record: Enrollment, facts: Mapping[str, str | bool]) -> list[Update]:
+    """Return the write that puts facts into the record, to go with the report's own; none when there are none.
 
     What is written is of this generation of the enrollment alone: a report that comes late must not tell of the device
     that was there before.
     """
-    if request_type != "DeviceInformation" or report.status != ACKNOWLEDGED or record.parent_id:
+    if not facts:
         return []
-    answers = report.fields.get("QueryResponses")
-    if not isinstance(answers, Mapping):
-        return []
-    actions: list[Action] = [
-        attribute.set(answers[key])
-        for key, attribute in _TEXTS.items()
-        if _is_text(answers.get(key)) and answers[key] != getattr(record, str(attribute.attr_name))
-    ]
-    supervised: Any = answers.get("IsSupervised")
-    if isinstance(supervised, bool) and supervised != record.is_supervised:
-        actions.append(Enrollment.is_supervised.set(supervised))
-    if not actions:
-        return []
+    actions = [getattr(Enrollment, name).set(value) for name, value in facts.items()]
     unchanged = Enrollment.generation == record.generation
     return [Update("record", Enrollment(record.enrollment_id, tables.RECORD), actions, unchanged)]
 
