@@ -1,5 +1,6 @@
 """``picomdm ca``: the authorities whose certificates prove who a device is."""
 
+from base64 import b64encode
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -10,7 +11,7 @@ from picomdm.context import JSON, operator_of
 from picomdm.files import read_file
 
 app: Final = typer.Typer(
-    help="Upload, show and delete the authorities whose certificates devices may have; the deployment has one itself.",
+    help="The authorities whose certificates devices may have: those of others, and the deployment's own, which issue.",
     no_args_is_help=True,
 )
 _PATH: Final = "/v2/certificate-authorities"
@@ -38,6 +39,72 @@ def upload(
     operator.terminal.answer(stored, show)
 
 
+@app.command()
+def prepare(
+    context: typer.Context,
+    *,
+    replace: Annotated[bool, typer.Option("--replace", help="Delete one that waits already.")] = False,
+    _json: JSON = False,
+) -> None:
+    """Make the deployment's next authority. It waits, and is trusted, until it is activated."""
+    _add(context, {"replace_next": replace})
+
+
+@app.command("import")
+def import_authority(
+    context: typer.Context,
+    *,
+    file: Annotated[Path, typer.Argument(help="PEM with the certificate and its key, or a .p12 file.")],
+    password_file: Annotated[
+        Path | None, typer.Option(help="Where the password of the key is, if it is encrypted; - is stdin.")
+    ] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Delete one that waits already.")] = False,
+    _json: JSON = False,
+) -> None:
+    """Let an authority of yours, with its key, issue identities: the first at once, another when it is activated."""
+    content = read_file(file)
+    document: dict[str, Any] = {"replace_next": replace}
+    if b"-----BEGIN" in content:
+        document["pem"] = content.decode(errors="replace")
+    else:
+        document["pkcs12"] = b64encode(content).decode()
+    if password_file is not None:
+        document["password"] = read_file(password_file).decode(errors="replace").rstrip("\r\n")
+    _add(context, document)
+
+
+def _add(context: typer.Context, document: dict[str, Any]) -> None:
+    operator = operator_of(context)
+    stored = operator.api.request("POST", _PATH, document=document)
+
+    def show() -> None:
+        operator.terminal.facts({"name": stored["name"], "subject": stored["certificates"][0]["subject"]})
+        if stored["phase"] == "next":
+            operator.terminal.say(f"It waits. When it is to issue: picomdm ca activate {stored['name']}")
+
+    operator.terminal.answer(stored, show)
+
+
+@app.command()
+def activate(
+    context: typer.Context,
+    *,
+    name: Annotated[str, typer.Argument(help="Of an authority that waits, as `picomdm ca list` shows it.")],
+    at: Annotated[str | None, typer.Option(help="When, such as 2027-01-31T12:00:00Z; default: now.")] = None,
+    _json: JSON = False,
+) -> None:
+    """Let an authority that waits issue from now on. What the one before it has issued goes on being trusted."""
+    operator = operator_of(context)
+    path = f"{_PATH}/{path_part(name)}/activation"
+    stored = operator.api.request("PUT", path, document={"at": at}, repeatable=True)
+
+    def show() -> None:
+        waits = stored["phase"] == "next"
+        operator.terminal.say(f"It issues {'from ' + stored['activates_at'] if waits else 'within five minutes'}.")
+
+    operator.terminal.answer(stored, show)
+
+
 @app.command("list")
 def list_authorities(context: typer.Context, *, _json: JSON = False) -> None:
     """List the authorities, with all their certificates."""
@@ -47,9 +114,15 @@ def list_authorities(context: typer.Context, *, _json: JSON = False) -> None:
     terminal.answer(
         {"certificate_authorities": found},
         lambda: terminal.table(
-            ("NAME", "SUBJECT", "SHA-256", "ENDS"),
+            ("NAME", "ISSUES", "SUBJECT", "SHA-256", "ENDS"),
             [
-                (entry["name"], certificate["subject"], certificate["sha256"], terminal.ago(certificate["not_after"]))
+                (
+                    entry["name"],
+                    _issues(entry),
+                    certificate["subject"],
+                    certificate["sha256"],
+                    terminal.ago(certificate["not_after"]),
+                )
                 for entry in found
                 for certificate in entry["certificates"]
             ],
@@ -82,3 +155,10 @@ def delete(
     operator = operator_of(context)
     operator.api.request("DELETE", f"{_PATH}/{path_part(name)}", repeatable=True)
     operator.terminal.answer({"name": name, "deleted": True}, lambda: operator.terminal.say("Deleted."))
+
+
+def _issues(entry: dict[str, Any]) -> str:
+    """Say in a word whether an authority issues identities."""
+    if entry["phase"] == "next":
+        return f"from {entry['activates_at']}" if entry["activates_at"] else "next"
+    return {"in_use": "now", "former": "no more", None: ""}[entry["phase"]]

@@ -17,6 +17,8 @@ _DENIED: Final = frozenset({"AccessDenied", "AccessDeniedException"})
 """How AWS says that whoever asks may not look; to use the admin API, nobody needs to see the queues."""
 
 _RENEW_BEFORE: Final = timedelta(days=30)
+_ROLL_OVER_BEFORE: Final = timedelta(days=400)
+"""An identity is good for a year, by default."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,30 @@ def _examine_push_certificates(operator: Operator) -> Iterator[Finding]:
         )
 
 
+def _examine_issuing_authorities(operator: Operator) -> Iterator[Finding]:
+    known = list(operator.api.entries("/v2/certificate-authorities", "certificate_authorities"))
+    in_use = next((entry for entry in known if entry["phase"] == "in_use"), None)
+    if in_use is None:
+        yield Finding("authority", well=True, found="none yet; the first enrollment link makes it")
+        return
+    ends = datetime.fromisoformat(in_use["certificates"][0]["not_after"])
+    successor = next((entry for entry in known if entry["phase"] == "next"), None)
+    found = f"{in_use['name']}, ends {operator.terminal.ago(in_use['certificates'][0]['not_after'])}"
+    if successor is not None:
+        comes = f"at {successor['activates_at']}" if successor["activates_at"] else "when it is activated"
+        found += f"; {successor['name']} follows {comes}"
+    in_time = successor is not None and successor["activates_at"] is not None
+    yield Finding(
+        "authority",
+        # No identity outlives who issued it: from then on devices get shorter and shorter ones.
+        well=in_time or ends - operator.terminal.now() > _ROLL_OVER_BEFORE,
+        found=found,
+        advice=f"Activate it: picomdm ca activate {successor['name']}"
+        if successor is not None
+        else "Make the next one, and activate it: picomdm ca prepare",
+    )
+
+
 def _examine_webhooks(operator: Operator) -> Iterator[Finding]:
     for webhook in operator.api.entries("/v2/webhooks", "webhooks"):
         failures = webhook["failures"]
@@ -108,6 +134,7 @@ def _examine_queues(operator: Operator) -> Iterator[Finding]:
 _EXAMINATIONS: Final[dict[str, Callable[[Operator], Iterator[Finding]]]] = {
     "admin API": _examine_api,
     "push certificate": _examine_push_certificates,
+    "authority": _examine_issuing_authorities,
     "webhooks": _examine_webhooks,
     "queues": _examine_queues,
 }

@@ -100,6 +100,20 @@ def put_certificate_authority(name: str) -> Response[str]:
     return v2_identity.put_certificate_authority(name, request, runtime.certificate_authorities())
 
 
+@app.post("/v2/certificate-authorities")
+def post_certificate_authority() -> Response[str]:
+    """Make or import a CA that issues identities."""
+    request = admin_edge.decode(app.current_event)
+    return v2_identity.post_certificate_authority(request, runtime.certificate_authorities())
+
+
+@app.put("/v2/certificate-authorities/<name>/activation")
+def put_certificate_authority_activation(name: str) -> Response[str]:
+    """Let a CA issue from now on."""
+    request = admin_edge.decode(app.current_event)
+    return v2_identity.activate_certificate_authority(name, request, runtime.certificate_authorities())
+
+
 @app.get("/v2/certificate-authorities")
 def list_certificate_authorities() -> Response[str]:
     """List the authorities whose certificates are trusted."""

@@ -1,11 +1,19 @@
 """Uploaded authorities: through the admin function, and for the devices whose certificates they issued."""
 
+import json
+from base64 import b64encode
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+)
+from cryptography.hazmat.primitives.serialization.pkcs12 import serialize_key_and_certificates
 
 from functions.admin import app as admin
 from functions.checkin import app as checkin
@@ -17,7 +25,7 @@ from mdmlib.settings import Settings
 from mdmlib.store.tables import Enrollment
 from tests.api_description import DescribedGateway
 from tests.deployment import Clock
-from tests.gateway import Gateway
+from tests.gateway import Answer, Gateway
 from tests.scep_client import rsa_key
 from tests.signed_device import SignedDevice
 
@@ -63,6 +71,10 @@ def status(device: SignedDevice, message: str) -> int:
     return Gateway(checkin.lambda_handler).answer(device.checkin(message)).status
 
 
+def put(gateway: Gateway, path: str, document: dict[str, str]) -> Answer:
+    return gateway.request("PUT", path, json.dumps(document).encode())
+
+
 def forget() -> None:
     """Let functions begin anew, as five minutes later."""
     runtime.forget()
@@ -93,9 +105,10 @@ def test_the_deployments_own_authority_is_shown_and_left_alone(gateway: Gateway)
 
     (own,) = gateway.get(PATH).document["certificate_authorities"]
     assert (own["name"], own["own"]) == ("scep", True)
-    for name in ("scep", "SCEP", "scep-next"):
+    assert (own["phase"], own["activates_at"]) == ("in_use", None)
+    for name, code in (("scep", "ca_in_use"), ("SCEP", "ca_name_reserved"), ("scep-next", "ca_name_reserved")):
         assert gateway.request("PUT", f"{PATH}/{name}", pem(ROOT)).document["code"] == "ca_name_reserved"
-        assert gateway.delete(f"{PATH}/{name}").status == 409
+        assert gateway.delete(f"{PATH}/{name}").document["code"] == code
     assert gateway.get(f"{PATH}/scep").status == 200
 
 
@@ -144,3 +157,62 @@ def test_a_new_authority_is_looked_for_when_a_certificate_is_of_none_but_not_for
     assert status(device, "Authenticate") == 400, "somebody was looked for a moment ago"
     clock.advance(seconds=31)
     assert status(device, "Authenticate") == 200
+
+
+def test_an_authority_follows_another_and_devices_of_both_are_let_in(gateway: Gateway) -> None:
+    former = SignedDevice(runtime.certificate_authority().load(), "D1")
+    assert status(former, "Authenticate") == 200
+
+    prepared = gateway.post(PATH, {})
+    assert prepared.status == 201
+    assert (prepared.document["name"], prepared.document["phase"]) == ("scep-2", "next")
+    assert "PRIVATE" not in prepared.body.decode()
+    assert gateway.post(PATH, {}).document["code"] == "ca_next_exists"
+    activation = f"{PATH}/scep-2/activation"
+    assert put(gateway, activation, {"at": "yesterday"}).document["field"] == "at"
+    assert put(gateway, activation, {"at": "2001-01-01T00:00:00"}).document["field"] == "at"
+    planned = put(gateway, activation, {"at": "2031-01-31T13:00:00+01:00"}).document
+    assert (planned["phase"], planned["activates_at"]) == ("next", "2031-01-31T12:00:00Z")
+    assert gateway.request("PUT", activation).document["phase"] == "in_use"
+    forget()
+
+    assert status(SignedDevice(runtime.certificate_authority().load(), "D2"), "Authenticate") == 200
+    assert status(former, "Idle") == 200
+    assert [one["phase"] for one in gateway.get(PATH).document["certificate_authorities"]] == ["former", "in_use"]
+    assert put(gateway, f"{PATH}/scep/activation", {}).document["code"] == "ca_former"
+    assert put(gateway, f"{PATH}/scep-9/activation", {}).document["code"] == "ca_not_found"
+
+    assert gateway.delete(f"{PATH}/scep").status == 204
+    forget()
+    assert status(former, "Idle") == 400
+
+
+def test_an_authority_is_imported_with_its_key_which_nobody_is_told(
+    gateway: Gateway, caplog: pytest.LogCaptureFixture
+) -> None:
+    encryption = BestAvailableEncryption(b"correct horse")
+    file = serialize_key_and_certificates(b"ca", ROOT.private_key, ROOT.certificate, None, encryption)
+    document = {"pkcs12": b64encode(file).decode(), "password": "correct horse"}
+    key = ROOT.private_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+    imported = gateway.post(PATH, document)
+    assert (imported.status, imported.document["phase"]) == (201, "in_use")
+    assert gateway.post(PATH, document).document == imported.document
+    assert gateway.post(PATH, {"pem": (key + pem(ROOT)).decode()}).document == imported.document
+    assert runtime.certificate_authority().load().certificate == ROOT.certificate
+    assert "correct horse" not in "".join(str(record.__dict__) for record in caplog.records)
+
+
+@pytest.mark.parametrize(
+    ("document", "code"),
+    [
+        ({"pem": "x"}, "private_key_missing"),
+        ({"pkcs12": "!"}, "invalid_field"),
+        ({"pkcs12": "AAAA"}, "pkcs12_unreadable"),
+        ({"pkcs12": "AAAA", "pem": "x"}, "invalid_field"),
+        ({"password": "x", "key": "y"}, "unknown_field"),
+    ],
+)
+def test_what_is_no_authority_with_its_key_is_refused(gateway: Gateway, document: dict[str, str], code: str) -> None:
+    assert gateway.post(PATH, document).document["code"] == code
+    assert gateway.get(PATH).document["certificate_authorities"] == []

@@ -216,7 +216,7 @@ def _scep_message(data: bytes) -> None:
     try:
         request = message.open(ca)
         certificate = issue(request.csr, ca=ca, now=AT, days=365).public_bytes(Encoding.DER)
-        answer = message.success(ca, request, certificate)
+        answer = message.success(request, certificate)
     except ScepRefusedError as refused:
         _check_refusal(refused)
         answer = message.failure(ca, refused.fail_info)

@@ -21,6 +21,7 @@ from mdmlib.apple.identity import IdentityVerifier, VerifiedCertificate
 from mdmlib.errors import MalformedBodyError, UnavailableError
 from mdmlib.services.associations import MAX_RENEWED
 from mdmlib.services.certificate_authority import CertificateAuthorityService
+from mdmlib.services.issuing_authorities import IssuingAuthorityStore
 from mdmlib.services.scep_challenges import ScepChallenges
 from mdmlib.settings import Settings
 from mdmlib.store import tables
@@ -70,11 +71,12 @@ class Authority:
 
     def another(self, enrollments: EnrollmentStore | None = None, **settings: Any) -> CertificateAuthorityService:
         """Return the service as another environment of the function has it."""
+        settings_ = replace(self.settings, **settings)
         return CertificateAuthorityService(
+            authorities=IssuingAuthorityStore(sealer=self.sealer, settings=settings_, now=self.clock),
             enrollments=enrollments or EnrollmentStore(),
             challenges=self.challenges,
-            sealer=self.sealer,
-            settings=replace(self.settings, **settings),
+            settings=settings_,
             now=self.clock,
         )
 

@@ -3,10 +3,12 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
+from asn1crypto import cms as asn1_cms
 from asn1crypto import core
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -16,15 +18,16 @@ from hypothesis import strategies as st
 from mdmlib.apple import cms
 from mdmlib.apple.certificates import CaIdentity, issue, new_certificate_authority
 from mdmlib.apple.scep import (
-    CAPABILITIES,
     CertificateRequest,
     FailInfo,
     PkiMessage,
     ScepRefusedError,
+    capabilities,
     decode_get_message,
+    next_ca_certificate,
 )
 from mdmlib.errors import MalformedBodyError
-from tests.scep_client import SENDER_NONCE, Answer, ScepClient, attribute, indefinite, rsa_key
+from tests.scep_client import SENDER_NONCE, Answer, ScepClient, attribute, indefinite, openssl, rsa_key
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
@@ -54,7 +57,7 @@ def answered(ca: CaIdentity, client: ScepClient, message: bytes) -> Answer:
     request = PkiMessage.decode(message)
     content = request.open(ca)
     certificate = issue(content.csr, ca=ca, now=NOW, days=365)
-    return client.read(request.success(ca, content, certificate.public_bytes(Encoding.DER)))
+    return client.read(request.success(content, certificate.public_bytes(Encoding.DER)))
 
 
 # Requests in every form
@@ -458,7 +461,34 @@ def test_a_query_that_is_no_base64_is_malformed(value: str) -> None:
 
 
 def test_the_capabilities_that_clients_look_for_are_there() -> None:
-    assert {"AES", "DES3", "SHA-1", "SHA-256", "SHA-512", "POSTPKIOperation", "Renewal", "SCEPStandard"} == set(
-        CAPABILITIES.split()
-    )
-    assert "GetNextCACert" not in CAPABILITIES
+    always = {b"AES", b"DES3", b"SHA-1", b"SHA-256", b"SHA-512", b"POSTPKIOperation", b"Renewal", b"SCEPStandard"}
+
+    assert set(capabilities(has_next_ca=False).split()) == always
+    assert set(capabilities(has_next_ca=True).split()) == always | {b"GetNextCACert"}
+
+
+def test_openssl_takes_the_next_ca_from_the_one_that_it_knows(ca: CaIdentity, tmp_path: Path) -> None:
+    following = new_certificate_authority("ACME", number=2, now=NOW)
+    known = tmp_path / "known.pem"
+    known.write_bytes(ca.certificate.public_bytes(Encoding.PEM))
+
+    answer = next_ca_certificate(ca, following.certificate)
+
+    verify = ("cms", "-verify", "-inform", "DER", "-binary", "-purpose", "any", "-attime", str(int(NOW.timestamp())))
+    told = openssl(*verify, "-CAfile", str(known), stdin=answer)
+    degenerate = asn1_cms.ContentInfo.load(told, strict=True)["content"]
+    assert len(degenerate["signer_infos"]) == 0
+    (only,) = degenerate["certificates"]
+    assert only.chosen.dump() == following.certificate.public_bytes(Encoding.DER)
+
+
+def test_a_request_is_opened_by_the_one_that_it_is_addressed_to(ca: CaIdentity) -> None:
+    other = new_certificate_authority("ACME", number=2, now=NOW)
+    for addressee in (ca, other):
+        client = ScepClient(addressee.certificate)
+        assert PkiMessage.decode(client.request("x")).open(ca, other).ca is addressee
+
+    stranger = ScepClient(new_certificate_authority("ACME", number=3, now=NOW).certificate)
+    with pytest.raises(ScepRefusedError) as refused:
+        PkiMessage.decode(stranger.request("x")).open(ca, other)
+    assert refused.value.fail_info is FailInfo.BAD_CERT_ID

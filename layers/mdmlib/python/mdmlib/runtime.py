@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from mdmlib.services.events import EventPublisher
     from mdmlib.services.housekeeping import Housekeeping
     from mdmlib.services.identity_renewals import IdentityRenewals
+    from mdmlib.services.issuing_authorities import IssuingAuthorityStore
     from mdmlib.services.managed_users import ManagedUsers
     from mdmlib.services.migration import Migration
     from mdmlib.services.ota_enrollment import OtaEnrollment
@@ -452,12 +453,25 @@ def scep_challenges() -> "ScepChallenges":
 
 @cache
 def certificate_authority() -> "CertificateAuthorityService":
-    """Return the SCEP CA."""
+    """Return what issues identities over SCEP."""
     from mdmlib.services.certificate_authority import CertificateAuthorityService
 
     return CertificateAuthorityService(
-        enrollments=enrollments(), challenges=scep_challenges(), sealer=sealer(), settings=settings(), now=now
+        authorities=issuing_authorities(),
+        enrollments=enrollments(),
+        challenges=scep_challenges(),
+        settings=settings(),
+        now=now,
     )
+
+
+@cache
+def issuing_authorities() -> "IssuingAuthorityStore":
+    """Return the deployment's own CAs."""
+    from mdmlib.services.issuing_authorities import IssuingAuthorityStore
+
+    bind_tables()
+    return IssuingAuthorityStore(sealer=sealer(), settings=settings(), now=now)
 
 
 @cache
@@ -466,7 +480,7 @@ def certificate_authorities() -> "CertificateAuthorities":
     from mdmlib.services.certificate_authorities import CertificateAuthorities
 
     bind_tables()
-    return CertificateAuthorities(now=now)
+    return CertificateAuthorities(issuing=issuing_authorities(), now=now)
 
 
 @cache

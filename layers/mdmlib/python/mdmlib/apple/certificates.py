@@ -69,8 +69,8 @@ class CaIdentity:
         return self.private_key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
 
 
-def new_certificate_authority(organization: str, *, now: datetime) -> CaIdentity:
-    """Make a self-signed CA for device identities: RSA-2048, ten years.
+def new_certificate_authority(organization: str, *, number: int = 1, now: datetime) -> CaIdentity:
+    """Make a self-signed CA for device identities: RSA-2048, ten years. Each ``number`` has a name of its own.
 
     Larger keys would make SCEP messages that clients send in a URL longer than what API Gateway takes. SCEP clients
     encrypt to this certificate and verify answers with it, so its key may do that as well.
@@ -79,7 +79,9 @@ def new_certificate_authority(organization: str, *, now: datetime) -> CaIdentity
     name = x509.Name(
         [
             x509.NameAttribute(NameOID.ORGANIZATION_NAME, organization[:64]),
-            x509.NameAttribute(NameOID.COMMON_NAME, "Device Identity CA"),
+            x509.NameAttribute(
+                NameOID.COMMON_NAME, f"Device Identity CA {number}" if number > 1 else "Device Identity CA"
+            ),
         ]
     )
     key_id = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
@@ -235,7 +237,7 @@ class PushIdentity:
         :class:`~mdmlib.errors.BadRequestError` with what is wrong.
         """
         certificate_pem = key_pem = None
-        for label, block in _pem_blocks(pem):
+        for label, block in pem_blocks(pem):
             if label == "CERTIFICATE":
                 certificate_pem = block
             elif label == "ENCRYPTED PRIVATE KEY" or b"\nProc-Type: 4,ENCRYPTED" in block:
@@ -274,6 +276,6 @@ _PEM_BLOCK: Final = re.compile(
 )
 
 
-def _pem_blocks(pem: bytes) -> Sequence[tuple[str, bytes]]:
+def pem_blocks(pem: bytes) -> Sequence[tuple[str, bytes]]:
     """Return the blocks of a PEM file, labels first, line ends normalized."""
     return [(match[1].decode(), match[0].replace(b"\r\n", b"\n") + b"\n") for match in _PEM_BLOCK.finditer(pem)]

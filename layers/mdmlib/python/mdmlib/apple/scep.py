@@ -8,7 +8,7 @@ same around the issued certificate. This module knows the messages; who is given
 import base64
 import binascii
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from types import MappingProxyType
@@ -29,12 +29,11 @@ MAX_MESSAGE_BYTES: Final = 256 * 1024
 
 PKI_MESSAGE_TYPE: Final = "application/x-pki-message"
 CA_CERTIFICATE_TYPE: Final = "application/x-x509-ca-cert"
+NEXT_CA_CERTIFICATE_TYPE: Final = "application/x-x509-next-ca-cert"
 CAPABILITIES_TYPE: Final = "text/plain"
 
-CAPABILITIES: Final = "\n".join(  # noqa: FLY002 - a list reads better than its text
-    ["POSTPKIOperation", "SCEPStandard", "Renewal", "SHA-1", "SHA-256", "SHA-512", "DES3", "AES", ""]
-)
-"""The answer to GetCACaps. Clients look for substrings."""
+_CAPABILITIES: Final = ("POSTPKIOperation", "SCEPStandard", "Renewal", "SHA-1", "SHA-256", "SHA-512", "DES3", "AES")
+_GET_NEXT_CA_CERT: Final = "GetNextCACert"
 
 _NONCE_BYTES: Final = 16
 _MAX_NONCE_BYTES: Final = 64
@@ -92,12 +91,15 @@ class FailInfo(IntEnum):
     BAD_CERT_ID = 4
 
 
+RECIPIENT_UNKNOWN: Final = "recipient_unknown"
+"""Code of the refusal of a message that is addressed to another CA."""
+
 _UNUSABLE: Final = (InvalidSignature, UnsupportedAlgorithm, x509.InvalidVersion, ValueError, TypeError)
 """What cryptography raises for a certificate or request that is malformed, unusual or not signed by its key."""
 
 _ENVELOPE_FAILURES: Final = {
     "algorithm_not_accepted": FailInfo.BAD_ALG,
-    "recipient_unknown": FailInfo.BAD_CERT_ID,
+    RECIPIENT_UNKNOWN: FailInfo.BAD_CERT_ID,
 }
 
 
@@ -125,6 +127,8 @@ class CertificateRequest:
     signer_is_self_signed: bool
     cipher: cms_envelope.ContentCipher
     """What the client encrypted with."""
+    ca: CaIdentity = field(repr=False)
+    """Whom it encrypted to: who knows that CA expects the answer, and the certificate, from no other."""
 
 
 @dataclass(frozen=True)
@@ -168,8 +172,8 @@ class PkiMessage:
             _signed_data=signed_data,
         )
 
-    def open(self, ca: CaIdentity) -> CertificateRequest:
-        """Verify the message, decrypt what is in it and verify that too.
+    def open(self, *authorities: CaIdentity) -> CertificateRequest:
+        """Verify the message, decrypt what is in it and verify that too; it is addressed to one of ``authorities``.
 
         Raises :class:`ScepRefusedError`. Everything that went wrong behind the encryption is refused in the same words:
         whether a key, padding, an encoding or a signature was wrong is what an attacker would like to know.
@@ -177,7 +181,7 @@ class PkiMessage:
         signer_is_self_signed = self._verify()
         try:
             envelope = cms_envelope.EnvelopedData.decode(self._signed_data.content or b"")
-            plaintext = envelope.open(ca.certificate, ca.private_key)
+            ca, plaintext = _open(envelope, authorities)
         except BadRequestError as error:
             fail_info = _ENVELOPE_FAILURES.get(error.code, FailInfo.BAD_MESSAGE_CHECK)
             raise ScepRefusedError(fail_info, error.message, code=error.code) from error
@@ -198,11 +202,13 @@ class PkiMessage:
             signer=cms.SignerCertificate(self.signer_certificate.public_bytes(Encoding.DER)),
             signer_is_self_signed=signer_is_self_signed,
             cipher=envelope.cipher,
+            ca=ca,
         )
 
-    def success(self, ca: CaIdentity, request: CertificateRequest, certificate: bytes) -> bytes:
+    def success(self, request: CertificateRequest, certificate: bytes) -> bytes:
         """Return the CertRep with the issued certificate (DER), followed by the CA's, for the signer alone to read."""
         modern = self._digest.name != hashes.SHA1.name or request.cipher in _MODERN_CIPHERS
+        ca = request.ca
         issued = cms.certificates_only([certificate, ca.certificate.public_bytes(Encoding.DER)])
         cipher = cms_envelope.AES_256 if modern else request.cipher
         envelope = cms_envelope.seal(issued, recipient=self.signer_certificate, cipher=cipher)
@@ -263,6 +269,22 @@ class PkiMessage:
         )
 
 
+def capabilities(*, has_next_ca: bool) -> bytes:
+    """Return the answer to GetCACaps, in which clients look for substrings."""
+    return "\n".join((*_CAPABILITIES, *([_GET_NEXT_CA_CERT] if has_next_ca else []), "")).encode()
+
+
+def next_ca_certificate(ca: CaIdentity, following: x509.Certificate) -> bytes:
+    """Return the answer to GetNextCACert (RFC 8894, section 4.7.1): the CA in use vouches for the one to follow."""
+    return cms.sign(
+        cms.certificates_only([following.public_bytes(Encoding.DER)]),
+        certificate=ca.certificate,
+        private_key=ca.private_key,
+        digest=hashes.SHA256(),
+        attributes={},
+    )
+
+
 def decode_get_message(value: str) -> bytes:
     """Decode the ``message`` of a PKIOperation over GET, as it stands in the raw query.
 
@@ -277,6 +299,16 @@ def decode_get_message(value: str) -> bytes:
         return base64.b64decode(value + "=" * (-len(value) % 4), validate=True)
     except (binascii.Error, ValueError) as error:
         raise MalformedBodyError("SCEP: the message in the query is not base64.") from error
+
+
+def _open(envelope: cms_envelope.EnvelopedData, authorities: Sequence[CaIdentity]) -> tuple[CaIdentity, bytes]:
+    for ca in authorities:
+        try:
+            return ca, envelope.open(ca.certificate, ca.private_key)
+        except BadRequestError as error:
+            if error.code != RECIPIENT_UNKNOWN:
+                raise
+    raise BadRequestError("The envelope is for somebody else.", code=RECIPIENT_UNKNOWN)
 
 
 def _challenge_password(csr: x509.CertificateSigningRequest) -> str | None:

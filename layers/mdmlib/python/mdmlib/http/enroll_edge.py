@@ -75,15 +75,17 @@ def decode_scep(event: "APIGatewayProxyEventV2") -> ScepQuery:
 
 
 def answer_scep(query: ScepQuery, authority: "CertificateAuthorityService") -> Response[bytes]:
-    """Answer GetCACaps, GetCACert and PKIOperation, in exactly the content types that clients insist on.
+    """Answer GetCACaps, GetCACert, GetNextCACert and PKIOperation, in exactly the content types that clients insist on.
 
-    Raises :class:`~mdmlib.errors.BadRequestError` for other operations.
+    Raises :class:`~mdmlib.errors.BadRequestError` for other operations, and for GetNextCACert when no CA waits.
     """
     match query.operation:
         case "GetCACaps":
-            return _ok(scep.CAPABILITIES_TYPE, scep.CAPABILITIES.encode())
+            return _ok(scep.CAPABILITIES_TYPE, authority.capabilities())
         case "GetCACert":
             return _ok(scep.CA_CERTIFICATE_TYPE, authority.certificate_der())
+        case "GetNextCACert":
+            return _ok(scep.NEXT_CA_CERTIFICATE_TYPE, authority.next_certificate())
         case "PKIOperation":
             return _ok(scep.PKI_MESSAGE_TYPE, authority.pki_operation(query.message))
         case _:

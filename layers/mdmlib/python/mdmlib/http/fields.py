@@ -1,6 +1,7 @@
 """The fields of a JSON object and the parameters of a query, each held against what it has to be."""
 
 from collections.abc import Collection, Mapping
+from datetime import datetime
 from typing import Any, Final
 
 from mdmlib.errors import BadRequestError
@@ -58,6 +59,19 @@ class Fields:
         if not isinstance(number, int) or isinstance(number, bool) or not least <= number <= most:
             raise _invalid(name, f"a whole number from {least} to {most}")
         return number
+
+    def time(self, name: str) -> datetime | None:
+        """Return a time (RFC 3339), which says its offset."""
+        value = self.text(name)
+        if value is None:
+            return None
+        try:
+            time = datetime.fromisoformat(value)
+        except ValueError:
+            time = None
+        if time is None or time.tzinfo is None:
+            raise _invalid(name, "a time such as 2027-01-31T12:00:00Z")
+        return time
 
     def flag(self, name: str, *, default: bool) -> bool:
         """Return true or false; in a query also 1 and 0."""

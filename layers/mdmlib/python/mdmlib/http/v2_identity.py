@@ -1,10 +1,13 @@
 """PicoMDM's own API, ``/v2``: whose certificates prove who a device is."""
 
+from base64 import b64decode
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from cryptography.hazmat.primitives.hashes import SHA256
 
+from mdmlib.apple.authority_import import MAX_BYTES
+from mdmlib.errors import BadRequestError
 from mdmlib.http.admin_edge import AdminRequest, answer_v2, no_content
 from mdmlib.http.fields import Fields
 from mdmlib.http.v2 import listed, rfc3339
@@ -28,6 +31,36 @@ def put_certificate_authority(
     return answer_v2(HTTPStatus.OK, _authority(authorities.upload(name, request.body)))
 
 
+def post_certificate_authority(request: AdminRequest, authorities: "CertificateAuthorities") -> "Response[str]":
+    """``POST /v2/certificate-authorities``: a CA that issues identities, made here or brought with its key.
+
+    Where there is one already it waits to follow that. ``pem`` or ``pkcs12`` (base64), with a ``password`` if the key
+    is encrypted, bring one of your own; with neither, one is made. ``replace_next`` puts it in the place of another one
+    that waits.
+    """
+    Fields(request.query, known=())
+    fields = Fields(request.json(), known=("pem", "pkcs12", "password", "replace_next"))
+    pem, pkcs12 = fields.text("pem", longest=MAX_BYTES), fields.text("pkcs12", longest=2 * MAX_BYTES)
+    password, replace_next = fields.text("password"), fields.flag("replace_next", default=False)
+    if pem and pkcs12:
+        raise BadRequestError("Send pem or pkcs12, not both.", code="invalid_field", field="pkcs12")
+    encoded = _base64_of(pkcs12) if pkcs12 else (pem or "").encode()
+    if encoded:
+        info = authorities.install(encoded, is_pkcs12=pkcs12 is not None, password=password, replace_next=replace_next)
+    else:
+        info = authorities.prepare(replace_next=replace_next)
+    return answer_v2(HTTPStatus.CREATED, _authority(info))
+
+
+def activate_certificate_authority(
+    name: str, request: AdminRequest, authorities: "CertificateAuthorities"
+) -> "Response[str]":
+    """``PUT /v2/certificate-authorities/{name}/activation``: let a CA that waits issue, from ``at`` or now on."""
+    Fields(request.query, known=())
+    fields = Fields(request.json() if request.body.strip() else {}, known=("at",))
+    return answer_v2(HTTPStatus.OK, _authority(authorities.activate(name, at=fields.time("at"))))
+
+
 def list_certificate_authorities(request: AdminRequest, authorities: "CertificateAuthorities") -> "Response[str]":
     """``GET /v2/certificate-authorities``: whose certificates are trusted; the deployment's own CA is among them."""
     Fields(request.query, known=())
@@ -44,7 +77,10 @@ def get_certificate_authority(
 
 
 def delete_certificate_authority(name: str, authorities: "CertificateAuthorities") -> "Response[str]":
-    """``DELETE /v2/certificate-authorities/{name}``: trust it no more. Devices with its certificates are locked out."""
+    """``DELETE /v2/certificate-authorities/{name}``: trust it no more. Devices with its certificates are locked out.
+
+    Of the deployment's own, one that waits or was in use before can be deleted.
+    """
     authorities.delete(name)
     return no_content()
 
@@ -52,7 +88,9 @@ def delete_certificate_authority(name: str, authorities: "CertificateAuthorities
 def _authority(info: "AuthorityInfo") -> dict[str, Any]:
     return {
         "name": info.name,
-        "own": info.is_ours,
+        "own": info.phase is not None,
+        "phase": info.phase,
+        "activates_at": rfc3339(info.activates_at),
         "certificates": [_certificate(certificate) for certificate in info.certificates],
         "uploaded_at": rfc3339(info.uploaded_at),
     }
@@ -65,3 +103,10 @@ def _certificate(certificate: "x509.Certificate") -> dict[str, Any]:
         "not_after": rfc3339(certificate.not_valid_after_utc.timestamp()),
         "sha256": certificate.fingerprint(SHA256()).hex(),
     }
+
+
+def _base64_of(text: str) -> bytes:
+    try:
+        return b64decode("".join(text.split()), validate=True)
+    except ValueError:
+        raise BadRequestError("pkcs12 has to be the file in base64.", code="invalid_field", field="pkcs12") from None

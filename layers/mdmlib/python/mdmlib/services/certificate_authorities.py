@@ -1,4 +1,4 @@
-"""Certificate authorities: whose certificates may be identities of devices. Ours is one; others are uploaded."""
+"""Certificate authorities: whose certificates may be identities of devices. Some are ours; others are uploaded."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -10,8 +10,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from mdmlib.apple.authority_bundle import decode_authority_bundle
+from mdmlib.apple.authority_import import decode_authority_pem, decode_authority_pkcs12
 from mdmlib.errors import BadRequestError, ConflictError, NotFoundError
 from mdmlib.services.device_identity import certificates_of
+from mdmlib.services.issuing_authorities import IssuingAuthorityStore, Phase, is_ours, phase_of
 from mdmlib.store.tables import CertificateAuthority
 
 _COLLECTION: Final = "ca"
@@ -26,8 +28,10 @@ class AuthorityInfo:
     name: str
     certificates: Sequence[x509.Certificate]
     """As they were uploaded; each may have issued a device's certificate."""
-    is_ours: bool
-    """Whether it is a CA of this deployment, which issues by SCEP."""
+    phase: Phase | None
+    """Of a CA of this deployment, which issues by SCEP; None for an uploaded authority."""
+    activates_at: int | None
+    """When it comes, or came, into use; epoch seconds."""
     uploaded_at: int
     """Epoch seconds."""
 
@@ -40,14 +44,15 @@ class AuthorityInfo:
 class CertificateAuthorities:
     """Uploads, lists and deletes authorities. What proves identities learns of it within five minutes."""
 
-    def __init__(self, *, now: Callable[[], datetime]) -> None:
+    def __init__(self, *, issuing: IssuingAuthorityStore, now: Callable[[], datetime]) -> None:
+        self._issuing = issuing
         self._now = now
 
     def upload(self, name: str, bundle: bytes) -> AuthorityInfo:
         """Trust the certificates of a bundle (:mod:`mdmlib.apple.authority_bundle`), in place of those of the name.
 
         Raises :class:`~mdmlib.errors.BadRequestError` with what is wrong with it, and
-        :class:`~mdmlib.errors.ConflictError` for a name that the deployment's own CA has.
+        :class:`~mdmlib.errors.ConflictError` for a name that the deployment's own CAs have.
         """
         _check_name(name)
         certificates = decode_authority_bundle(bundle)
@@ -60,24 +65,61 @@ class CertificateAuthorities:
             created_at=int(self._now().timestamp()),
         )
         item.save()
-        return _info(item)
+        return AuthorityInfo(item.name, certificates_of(item), None, None, int(item.created_at))
 
     def list(self) -> list[AuthorityInfo]:
         """Return all authorities, ours too, ordered by name."""
-        return [_info(item) for item in CertificateAuthority.query(_COLLECTION, consistent_read=True)]
+        items, now = list(CertificateAuthority.query(_COLLECTION, consistent_read=True)), self._now()
+        return [
+            AuthorityInfo(
+                item.name,
+                certificates_of(item),
+                phase_of(item, items, at=now) if is_ours(item.name) else None,
+                int(item.activates_at) if item.activates_at is not None else None,
+                int(item.created_at),
+            )
+            for item in items
+        ]
 
     def get(self, name: str) -> AuthorityInfo:
         """Return one authority. Raises :class:`~mdmlib.errors.NotFoundError`."""
-        try:
-            return _info(CertificateAuthority.get(_COLLECTION, name, consistent_read=True))
-        except CertificateAuthority.DoesNotExist:
-            raise NotFoundError("There is no certificate authority of this name.", code="ca_not_found") from None
+        for info in self.list():
+            if info.name == name:
+                return info
+        raise NotFoundError("There is no certificate authority of this name.", code="ca_not_found")
+
+    def prepare(self, *, replace_next: bool = False) -> AuthorityInfo:
+        """Make the CA that is to follow the one in use; the first of a deployment is in use at once.
+
+        Raises :class:`~mdmlib.errors.ConflictError` while another one waits, unless that is to be replaced.
+        """
+        return self.get(self._issuing.prepare(replace_next=replace_next).name)
+
+    def install(
+        self, encoded: bytes, *, is_pkcs12: bool, password: str | None, replace_next: bool = False
+    ) -> AuthorityInfo:
+        """Take an administrator's CA, with its key, for one of our own (:mod:`mdmlib.apple.authority_import`).
+
+        Where there is none yet it is in use at once, else it waits to follow the one in use. Raises
+        :class:`~mdmlib.errors.BadRequestError` with what is wrong with it, and
+        :class:`~mdmlib.errors.ConflictError` while another one waits, unless that is to be replaced.
+        """
+        decode = decode_authority_pkcs12 if is_pkcs12 else decode_authority_pem
+        identity = decode(encoded, password, at=self._now())
+        return self.get(self._issuing.install(identity, replace_next=replace_next).name)
+
+    def activate(self, name: str, *, at: datetime | None) -> AuthorityInfo:
+        """Let a CA that waits come into use, now or then. Raises as the store does."""
+        return self.get(self._issuing.activate(name, at=at).name)
 
     def delete(self, name: str) -> None:
         """Trust an authority no more; one that is not there is no error. Its devices can only enroll anew.
 
-        Raises :class:`~mdmlib.errors.ConflictError` for the deployment's own CA.
+        Raises :class:`~mdmlib.errors.ConflictError` for the deployment's own CA that is in use.
         """
+        if is_ours(name):
+            self._issuing.delete(name)
+            return
         _check_name(name)
         CertificateAuthority(_COLLECTION, name).delete()
 
@@ -88,8 +130,4 @@ def _check_name(name: str) -> None:
             "A name has letters, digits, dots, dashes and underscores, at most 64.", code="invalid_field", field="name"
         )
     if _OURS.fullmatch(name):
-        raise ConflictError("Names that begin with scep are of the deployment's own CA.", code="ca_name_reserved")
-
-
-def _info(item: CertificateAuthority) -> AuthorityInfo:
-    return AuthorityInfo(item.name, certificates_of(item), _OURS.fullmatch(item.name) is not None, int(item.created_at))
+        raise ConflictError("Names that begin with scep are of the deployment's own CAs.", code="ca_name_reserved")

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
-from pynamodb.exceptions import DoesNotExist, PutError
+from pynamodb.exceptions import DoesNotExist
 
 from mdmlib import metrics
-from mdmlib.apple.certificates import CaIdentity, issue, new_certificate_authority, spki
+from mdmlib.apple import scep
+from mdmlib.apple.certificates import CaIdentity, issue, spki
 from mdmlib.apple.identity import CERTIFICATE_NOT_OURS, IdentityVerifier, VerifiedCertificate
 from mdmlib.apple.scep import CertificateRequest, FailInfo, MessageType, PkiMessage, ScepRefusedError
 from mdmlib.errors import BadRequestError, ForbiddenError, IdentityError, UnavailableError
@@ -23,7 +24,6 @@ from mdmlib.store import tables
 from mdmlib.store.enrollments import LIVE_STATES
 from mdmlib.store.tables import (
     Certificate,
-    CertificateAuthority,
     Enrollment,
     EnrollmentLink,
     IssuedCertificate,
@@ -32,14 +32,10 @@ from mdmlib.store.tables import (
 from mdmlib.store.transactions import Check, ConditionsFailedError, Put, Update, Write, transact
 
 if TYPE_CHECKING:
+    from mdmlib.services.issuing_authorities import IssuingAuthorityStore
     from mdmlib.services.scep_challenges import ScepChallenges
     from mdmlib.settings import Settings
     from mdmlib.store.enrollments import EnrollmentStore
-    from mdmlib.store.sealing import Sealer
-
-_COLLECTION: Final = "ca"
-_NAME: Final = "scep"
-_PLACE: Final = f"{_COLLECTION}/{_NAME}"
 
 _KEEP_ISSUED: Final = timedelta(days=30)
 """For how long a client that lost the answer gets the same certificate again."""
@@ -50,37 +46,49 @@ _ATTEMPTS: Final = 3
 
 
 class CertificateAuthorityService:
-    """Issues identities over SCEP, under a CA that it makes for itself on first use."""
+    """Issues identities over SCEP."""
 
     def __init__(
         self,
         *,
+        authorities: "IssuingAuthorityStore",
         enrollments: "EnrollmentStore",
         challenges: "ScepChallenges",
-        sealer: "Sealer",
         settings: "Settings",
         now: Callable[[], datetime],
     ) -> None:
+        self._authorities = authorities
         self._enrollments = enrollments
         self._associations = Associations(enrollments=enrollments, settings=settings)
         self._challenges = challenges
-        self._sealer = sealer
         self._settings = settings
         self._now = now
-        self._ca: CaIdentity | None = None
 
     def load(self) -> CaIdentity:
-        """Return the CA, read once, made if this is the deployment's first use of it."""
-        if self._ca is None:
-            item = self._read() or self._make()
-            if item.private_key is None:
-                raise UnavailableError("The SCEP CA is stored without its private key.", code="ca_unusable")
-            self._ca = CaIdentity.decode(item.certificate, self._sealer.open(item.private_key, place=_PLACE))
-        return self._ca
+        """Return the CA that is in use, made if this is the deployment's first use of it."""
+        return self._authorities.load().current.identity
+
+    def certificates(self) -> list[x509.Certificate]:
+        """Return the certificates of all CAs of ours: any of them may have issued an identity."""
+        return self._authorities.load().certificates
+
+    def capabilities(self) -> bytes:
+        """Return the answer to GetCACaps."""
+        return scep.capabilities(has_next_ca=self._authorities.waiting() is not None)
 
     def certificate_der(self) -> bytes:
         """Return the CA's certificate: the answer to GetCACert."""
         return self.load().certificate.public_bytes(Encoding.DER)
+
+    def next_certificate(self) -> bytes:
+        """Return the next CA's certificate, vouched for by the one in use: the answer to GetNextCACert.
+
+        Raises :class:`~mdmlib.errors.BadRequestError` when there is none.
+        """
+        waiting = self._authorities.waiting()
+        if waiting is None:
+            raise BadRequestError("SCEP: no CA is to follow the one in use.", code="scep_no_next_ca")
+        return scep.next_ca_certificate(self.load(), waiting.identity.certificate)
 
     def pki_operation(self, message: bytes) -> bytes:
         """Answer a PKIOperation: with a certificate, or with a CertRep that refuses it.
@@ -92,13 +100,23 @@ class CertificateAuthorityService:
         ca = self.load()
         try:
             issue_to = self._procedure(request.message_type)
-            opened = request.open(ca)
-            return request.success(ca, opened, issue_to(request, opened, ca))
+            opened = self._open(request)
+            ca = opened.ca
+            return request.success(opened, issue_to(request, opened))
         except ScepRefusedError as refused:
             logger.warning("SCEP request refused", code=refused.code, reason=refused.message)
             return request.failure(ca, refused.fail_info)
 
-    def _procedure(self, message_type: int) -> Callable[[PkiMessage, CertificateRequest, CaIdentity], bytes]:
+    def _open(self, message: PkiMessage) -> CertificateRequest:
+        try:
+            return message.open(*self._authorities.load().answering(at=self._now()))
+        except ScepRefusedError as refused:
+            if refused.code != scep.RECIPIENT_UNKNOWN:
+                raise
+            # It may be for a CA that came into use after ours were read, and another process told of it.
+            return message.open(*self._authorities.load(anew=True).answering(at=self._now()))
+
+    def _procedure(self, message_type: int) -> Callable[[PkiMessage, CertificateRequest], bytes]:
         match message_type:
             case MessageType.PKCS_REQ:
                 return self._enroll
@@ -107,7 +125,7 @@ class CertificateAuthorityService:
             case _:
                 raise _refusal("This kind of SCEP message is not served.", code="scep_message_type")
 
-    def _enroll(self, message: PkiMessage, request: CertificateRequest, ca: CaIdentity) -> bytes:
+    def _enroll(self, message: PkiMessage, request: CertificateRequest) -> bytes:
         """Issue a first certificate to whoever has a good challenge.
 
         Using the challenge up, counting the link's use and storing the certificate happen together or not at all, so a
@@ -116,7 +134,7 @@ class CertificateAuthorityService:
         if not request.signer_is_self_signed:
             # Older clients renew like this. Who signed proves nothing beside the challenge, but a stranger's
             # certificate has no business here.
-            self._verified(request, ca)
+            self._verified(request)
         try:
             challenge = self._challenges.recognize(request.challenge_password)
         except ForbiddenError as error:
@@ -127,8 +145,8 @@ class CertificateAuthorityService:
                 return issued
             raise _refusal("The SCEP challenge has expired.", code="challenge_expired")
         if challenge.renews:
-            return self._renew_by_challenge(request, ca, key, challenge, renews=challenge.renews)
-        certificate = self._issue(request, ca)
+            return self._renew_by_challenge(request, key, challenge, renews=challenge.renews)
+        certificate = self._issue(request)
         try:
             transact(
                 [
@@ -147,13 +165,13 @@ class CertificateAuthorityService:
         _tell("Identity issued", certificate, link=challenge.link_id)
         return certificate.public_bytes(Encoding.DER)
 
-    def _renew(self, message: PkiMessage, request: CertificateRequest, ca: CaIdentity) -> bytes:
+    def _renew(self, message: PkiMessage, request: CertificateRequest) -> bytes:
         """Issue the certificate that is to follow the one that signed the request, and associate it at once.
 
         The device has no other way to tell us: it goes on with the new certificate without a word. Until it has done so
         the old one is its identity, for a device that lost the answer has nothing else.
         """
-        signer = self._verified(request, ca)
+        signer = self._verified(request)
         key = _transaction_key(message, request, warrant=signer.hash)
         for _ in range(_ATTEMPTS):
             if issued := _issued(key):
@@ -165,7 +183,7 @@ class CertificateAuthorityService:
                 raise _unfit(error.message, code=error.code) from error
             if role is not Role.CURRENT:
                 raise _unfit("The certificate was replaced.", code="certificate_replaced")
-            certificate = self._issue(request, ca, subject=x509.load_der_x509_certificate(signer.der).subject)
+            certificate = self._issue(request, subject=x509.load_der_x509_certificate(signer.der).subject)
             try:
                 transact(self._renewed(device, certificate, key))
             except ConditionsFailedError:
@@ -174,9 +192,7 @@ class CertificateAuthorityService:
             return certificate.public_bytes(Encoding.DER)
         raise UnavailableError("Other messages of the same enrollment kept coming first.")
 
-    def _renew_by_challenge(
-        self, request: CertificateRequest, ca: CaIdentity, key: str, challenge: Challenge, *, renews: str
-    ) -> bytes:
+    def _renew_by_challenge(self, request: CertificateRequest, key: str, challenge: Challenge, *, renews: str) -> bytes:
         """Issue the certificate that is to follow the one that a challenge names.
 
         Devices that are given their enrollment profile once more ask like this, as they did when they enrolled, and
@@ -188,7 +204,7 @@ class CertificateAuthorityService:
                 if issued := _issued(key):
                     return issued
                 raise _unfit("The certificate was replaced.", code="certificate_replaced")
-            certificate = self._issue(request, ca)
+            certificate = self._issue(request)
             try:
                 transact([*self._redemption(challenge), *self._renewed(device, certificate, key)])
             except ConditionsFailedError as failed:
@@ -214,12 +230,12 @@ class CertificateAuthorityService:
         )
         return [awaited, *self._new_certificate(certificate, key, link=device.link, renews=device)]
 
-    def _verified(self, request: CertificateRequest, ca: CaIdentity) -> VerifiedCertificate:
-        """Return the request's signer as a certificate of this CA, or of an uploaded one, which this one takes over."""
+    def _verified(self, request: CertificateRequest) -> VerifiedCertificate:
+        """Return the request's signer as a certificate of our CAs, or of an uploaded one, which ours take over."""
         grace, now = timedelta(days=self._settings.identity_grace_days), self._now()
         try:
             try:
-                return IdentityVerifier([ca.certificate], grace=grace).verify(request.signer, at=now)
+                return IdentityVerifier(self.certificates(), grace=grace).verify(request.signer, at=now)
             except IdentityError as error:
                 if error.code != CERTIFICATE_NOT_OURS:
                     raise
@@ -232,11 +248,10 @@ class CertificateAuthorityService:
         item = _association(certificate_hash)
         return self._enrollments.get(item.associated_id) if item and item.associated_id else None
 
-    def _issue(
-        self, request: CertificateRequest, ca: CaIdentity, *, subject: x509.Name | None = None
-    ) -> x509.Certificate:
+    def _issue(self, request: CertificateRequest, *, subject: x509.Name | None = None) -> x509.Certificate:
+        days = self._settings.identity_days
         try:
-            return issue(request.csr, ca=ca, now=self._now(), days=self._settings.identity_days, subject=subject)
+            return issue(request.csr, ca=request.ca, now=self._now(), days=days, subject=subject)
         except BadRequestError as error:
             fail_info = FailInfo.BAD_ALG if error.code == "key_unsupported" else FailInfo.BAD_REQUEST
             raise ScepRefusedError(fail_info, error.message, code=error.code) from error
@@ -297,31 +312,6 @@ class CertificateAuthorityService:
             Put("issued", issued, IssuedCertificate.item.does_not_exist()),
             Put("certificate", association, Certificate.item.does_not_exist()),
         ]
-
-    def _read(self) -> CertificateAuthority | None:
-        try:
-            return CertificateAuthority.get(_COLLECTION, _NAME, consistent_read=True)
-        except DoesNotExist:
-            return None
-
-    def _make(self) -> CertificateAuthority:
-        """Make the CA and store it, unless somebody else did so first: then theirs is the CA."""
-        now = self._now()
-        ca = new_certificate_authority(self._settings.organization, now=now)
-        item = CertificateAuthority(
-            _COLLECTION,
-            _NAME,
-            certificate=ca.certificate.public_bytes(Encoding.DER),
-            private_key=self._sealer.seal(ca.private_key_der(), place=_PLACE),
-            created_at=int(now.timestamp()),
-        )
-        try:
-            item.save(condition=CertificateAuthority.name.does_not_exist())
-        except PutError as error:
-            if error.cause_response_code != "ConditionalCheckFailedException":
-                raise
-            return CertificateAuthority.get(_COLLECTION, _NAME, consistent_read=True)
-        return item
 
 
 def _tell(phrase: str, certificate: x509.Certificate, **fields: str | None) -> None:

@@ -96,7 +96,7 @@ class OtaEnrollment:
 
     def _enrollment(self, signed: SignedContent, device: ota.DeviceAttributes) -> bytes:
         """Third phase: the identity of the second one is worth an enrollment profile for the same device."""
-        verifier = IdentityVerifier([self._authority.load().certificate], grace=timedelta())
+        verifier = IdentityVerifier(self._authority.certificates(), grace=timedelta())
         item = _certificate(verifier.verify(signed.signer, at=self._now()).hash)
         if item is None or item.associated_id != tables.OTA_IDENTITY:
             raise IdentityError("The certificate is not one of over-the-air enrollment.", code="certificate_not_of_ota")
@@ -114,12 +114,12 @@ class OtaEnrollment:
         return link
 
     def _is_of_our_authority(self, signed: SignedContent) -> bool:
-        """Say whether the signer claims to be of the SCEP CA; that it is so has still to be verified."""
+        """Say whether the signer claims to be of a CA of ours; that it is so has still to be verified."""
         try:
             issuer = x509.load_der_x509_certificate(signed.signer.der).issuer
         except (UnsupportedAlgorithm, x509.InvalidVersion, ValueError) as error:
             raise IdentityError("The certificate cannot be read.") from error
-        return issuer == self._authority.load().certificate.subject
+        return any(issuer == certificate.subject for certificate in self._authority.certificates())
 
 
 def _require_listed(link: EnrollmentLink | None, device: ota.DeviceAttributes) -> None:

@@ -370,7 +370,7 @@ class ResourceItem(Model):
 
 
 class CertificateAuthority(ResourceItem, discriminator="ca"):
-    """Collection ``ca``: the SCEP CA (``scep``; nothing else has a name that begins so) and uploaded ones."""
+    """Collection ``ca``: the CAs of SCEP (``scep``, ``scep-2`` …; no other name begins so) and uploaded ones."""
 
     certificate = BinaryAttribute(legacy_encoding=False)
     """DER."""
@@ -378,6 +378,8 @@ class CertificateAuthority(ResourceItem, discriminator="ca"):
     """PEM: the other certificates of an uploaded bundle."""
     private_key = BinaryAttribute(null=True, legacy_encoding=False)
     """PKCS #8 DER, sealed for ``ca/<name>``."""
+    activates_at = NumberAttribute(null=True)
+    """When one of ours comes, or came, into use; null: nobody said yet (``scep`` itself: from the beginning)."""
     created_at = NumberAttribute()
 
 
