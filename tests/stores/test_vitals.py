@@ -126,3 +126,19 @@ def test_a_report_is_kept_for_a_minute(fleet: Fleet, vitals: Vitals) -> None:
     assert waiting() == (0, 0)
     fleet.clock.advance(seconds=1)
     assert waiting() == (1, 1)
+
+
+def test_a_ca_that_another_one_has_followed_is_measured_no_more(
+    fleet: Fleet, vitals: Vitals, capsys: pytest.CaptureFixture[str]
+) -> None:
+    authority(fleet, "scep", days=10)
+    authority(fleet, "scep-2", days=TEN_YEARS)
+    activates_at = int(fleet.clock().timestamp()) + 60
+    CertificateAuthority("ca", "scep-2").update([CertificateAuthority.activates_at.set(activates_at)])
+
+    def names() -> list[str]:
+        return [line["name"] for line in measured(vitals, capsys) if "CertificateDaysLeft" in line]
+
+    assert names() == ["scep", "scep-2"]
+    fleet.clock.advance(minutes=1)
+    assert names() == ["scep-2"]

@@ -19,6 +19,7 @@ from mdmlib.errors import UnavailableError
 from mdmlib.metrics import Metric
 from mdmlib.observability import logger
 from mdmlib.services.device_identity import certificates_of
+from mdmlib.services.issuing_authorities import Phase, is_ours, phase_of
 from mdmlib.store import tables
 from mdmlib.store.tables import (
     CertificateAuthority,
@@ -156,10 +157,16 @@ class Vitals:
         return self._kept
 
     def expiries(self) -> Iterator[Expiry]:
-        """Yield what ends: push certificates, our CA and uploaded ones, whoever signs profiles."""
+        """Yield what ends: push certificates, our CAs and uploaded ones, whoever signs profiles.
+
+        A CA of ours that another one has followed issues no more: that it ends is nobody's matter.
+        """
         for item in PushCertificate.query(PUSH_CERTIFICATE):
             yield Expiry(PUSH_CERTIFICATE, item.name, datetime.fromtimestamp(int(item.not_after), UTC))
-        for authority in CertificateAuthority.query("ca"):
+        authorities, now = list(CertificateAuthority.query("ca")), self._now()
+        for authority in authorities:
+            if is_ours(authority.name) and phase_of(authority, authorities, at=now) is Phase.FORMER:
+                continue
             yield _first_to_end("certificate_authority", authority.name, certificates_of(authority))
         for design in EnrollmentProfileDesign.query("enrollment_profile"):
             if design.signing_certificates is not None:
