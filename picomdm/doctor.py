@@ -32,7 +32,7 @@ class Finding:
 
 
 def doctor(context: typer.Context, *, _json: JSON = False) -> None:
-    """Examine the deployment: reachable, certificates, webhooks, messages that were given up."""
+    """Examine the deployment: reachable, certificates, schedules, webhooks, messages that were given up."""
     operator = operator_of(context)
     terminal = operator.terminal
     findings = []
@@ -108,6 +108,26 @@ def _examine_issuing_authorities(operator: Operator) -> Iterator[Finding]:
     )
 
 
+def _examine_vital_signs(operator: Operator) -> Iterator[Finding]:
+    """Tell of what the deployment looks after itself; of queues and push certificates the others tell more."""
+    for check in operator.api.get("/health")["checks"]:
+        if check["what"] not in _TOLD_BY_OTHERS:
+            yield Finding(
+                f"{check['what'].replace('_', ' ')} {check['name']}",
+                well=check["well"],
+                found=check["found"],
+                advice=_ADVICE.get(check["what"]),
+            )
+
+
+_TOLD_BY_OTHERS: Final = frozenset({"push_certificate", "queue"})
+_ADVICE: Final = {
+    "certificate_authority": "Upload its successor: picomdm ca upload",
+    "profile_signer": "Sign with another: picomdm enrollment-profile set --sign-with",
+    "schedule": "See the log of housekeeping, and the stack's rules in EventBridge, which somebody may have disabled.",
+}
+
+
 def _examine_webhooks(operator: Operator) -> Iterator[Finding]:
     for webhook in operator.api.entries("/v2/webhooks", "webhooks"):
         failures = webhook["failures"]
@@ -135,6 +155,7 @@ _EXAMINATIONS: Final[dict[str, Callable[[Operator], Iterator[Finding]]]] = {
     "admin API": _examine_api,
     "push certificate": _examine_push_certificates,
     "authority": _examine_issuing_authorities,
+    "certificates and schedules": _examine_vital_signs,
     "webhooks": _examine_webhooks,
     "queues": _examine_queues,
 }

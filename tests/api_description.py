@@ -86,7 +86,6 @@ def _assert_described(operation: dict[str, Any], answer: Answer, request: str) -
     content_type = answer.headers["content-type"]
     assert content_type in response["content"], f"{request}: {answer.status} as {content_type} is not described"
     schema = response["content"][content_type]["schema"]
-    problems = [
-        f"{error.json_path}: {error.message}" for error in validator(schema).iter_errors(json.loads(answer.body))
-    ]
+    document = answer.body.decode() if content_type.startswith("text/plain") else json.loads(answer.body)
+    problems = [f"{error.json_path}: {error.message}" for error in validator(schema).iter_errors(document)]
     assert not problems, f"{request}: {answer.status}\n" + "\n".join(problems)

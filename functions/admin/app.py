@@ -7,7 +7,7 @@ from aws_lambda_powertools.logging import correlation_paths
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from mdmlib import runtime
-from mdmlib.http import admin_edge, nanomdm, v2, v2_checkin, v2_enrollment, v2_identity
+from mdmlib.http import admin_edge, monitoring, nanomdm, v2, v2_checkin, v2_enrollment, v2_identity
 from mdmlib.observability import logger
 
 app = APIGatewayHttpResolver()
@@ -18,6 +18,18 @@ admin_edge.register_error_handlers(app)
 def get_version() -> Response[str]:
     """Say which release this is."""
     return nanomdm.version()
+
+
+@app.get("/metrics")
+def get_metrics() -> Response[str]:
+    """Tell Prometheus of certificates, schedules, queues and devices."""
+    return monitoring.metrics(runtime.vitals().report())
+
+
+@app.get("/health")
+def get_health() -> Response[str]:
+    """Say whether all is well."""
+    return monitoring.health(runtime.vitals().report())
 
 
 @app.put("/v1/pushcert")

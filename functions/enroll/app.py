@@ -10,11 +10,17 @@ from aws_lambda_powertools.logging import correlation_paths
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from mdmlib import runtime
-from mdmlib.http import enroll_edge, gateway, pages
+from mdmlib.http import enroll_edge, gateway, monitoring, pages
 from mdmlib.observability import logger
 
 app = APIGatewayHttpResolver()
 enroll_edge.register_error_handlers(app)
+
+
+@app.get("/health")
+def get_health() -> Response[str]:
+    """Say that somebody answers."""
+    return monitoring.alive()
 
 
 @app.get("/mdm/enroll/<token>")

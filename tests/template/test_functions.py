@@ -197,6 +197,7 @@ def test_nothing_is_public_but_the_device_edge(template: Template) -> None:
     assert public == {
         "GET /.well-known/com.apple.remotemanagement",
         "ANY /authproxy/{proxy+}",
+        "GET /health",
         "GET /mdm",
         "POST /mdm/account/{mode}",
         "PUT /mdm",
