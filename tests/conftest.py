@@ -16,6 +16,7 @@ Whoever needs other settings takes ``dataclasses.replace(settings, …)``. Tests
 """
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import cache
@@ -25,6 +26,7 @@ from typing import Any
 import botocore.loaders
 import botocore.session
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
 from pytest_socket import disable_socket, enable_socket
 from xdist.scheduler import LoadScopeScheduling
 
@@ -38,6 +40,8 @@ from tests.deployment import Clock, TableNames
 
 UNIT = Path(__file__).parent / "unit"
 END_TO_END = Path(__file__).parent / "e2e"
+RSA_KEYS = 32
+"""So many keys in a row are different."""
 
 
 class OneStack(LoadScopeScheduling):  # type: ignore[misc]  # xdist ships no types
@@ -72,6 +76,25 @@ def _one_loader_of_service_models() -> Iterator[None]:
     # Each botocore session reads the descriptions of its services anew, which takes longer than most tests do.
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(botocore.session, "create_loader", cache(botocore.loaders.create_loader))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _few_rsa_keys() -> Iterator[None]:
+    """Give each RSA key several times: to make one takes longer than most tests do, and none needs so many."""
+    make = rsa.generate_private_key
+    made: dict[tuple[int, int], rsa.RSAPrivateKey] = {}
+    asked: Counter[int] = Counter()
+
+    def generate(public_exponent: int, key_size: int, backend: object = None) -> rsa.RSAPrivateKey:
+        asked[key_size] += 1
+        number = (key_size, asked[key_size] % RSA_KEYS)
+        if number not in made:
+            made[number] = make(public_exponent, key_size, backend)
+        return made[number]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rsa, "generate_private_key", generate)
         yield
 
 
