@@ -11,11 +11,12 @@ import shutil
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
+import jwt
 from asn1crypto import core
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -25,7 +26,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from local.device.cms import Identity, SignatureForm, sign, sign_message
 from mdmlib.apple import ber
 from mdmlib.apple.certificates import issue, new_certificate_authority
-from tests.fuzz.targets import AT, SEEDS, SIGNED_BODY, TARGETS, authority
+from tests.fuzz.targets import AT, AUDIENCE, ISSUER, SEEDS, SIGNED_BODY, TARGETS, authority, challenges
 from tests.scep_client import ScepClient, indefinite, rsa_key
 
 MESSAGES: Final = Path(__file__).parents[1] / "testdata" / "plists"
@@ -47,6 +48,10 @@ MACHINE_INFO: Final = {
     "MDM_CAN_REQUEST_SOFTWARE_UPDATE": True,
     "SOFTWARE_UPDATE_DEVICE_ID": "iPhone14,2",
     "PAIRING_TOKEN": b"token",
+}
+OTA_ANSWER: Final = {
+    "CHALLENGE": "challenge",
+    **{key: MACHINE_INFO[key] for key in ("PRODUCT", "SERIAL", "UDID", "VERSION")},
 }
 STATUS_REPORT: Final = {
     "StatusItems": {
@@ -95,6 +100,9 @@ def corpora() -> dict[str, dict[str, bytes]]:
         "checkin": _both(checkin),
         "command_report": _both(reports),
         "machine_info": _both({"phone": plistlib.dumps(MACHINE_INFO)}),
+        "ota_answer": _both(
+            {"phase2": plistlib.dumps(OTA_ANSWER), "data": plistlib.dumps(OTA_ANSWER | {"SERIAL": b"C02"})}
+        ),
         "digest_response": responses,
         "status_report": {"report": json.dumps(STATUS_REPORT).encode()},
         "mdm_signature": {name: _folded(signature) for name, signature in signatures.items()},
@@ -102,6 +110,8 @@ def corpora() -> dict[str, dict[str, bytes]]:
         "signature": signatures,
         "device_signature": device_signatures,
         "device_header": {name: _folded(signature) for name, signature in device_signatures.items()},
+        "access_token": dict(_access_tokens()),
+        "scep_challenge": dict(_scep_challenges()),
         "scep_message": scep,
         "scep_request": dict(_scep_requests()),
         "scep_query": dict(_scep_queries(scep["aes-sha256"])),
@@ -219,6 +229,22 @@ def _device_signatures() -> Iterator[tuple[str, bytes]]:
         signed = sign(content, _identity(kind), digest="sha256", attributes={}, detached=False)
         yield kind, signed
         yield f"{kind}-ber", indefinite(signed, depth=4)
+
+
+def _access_tokens() -> Iterator[tuple[str, bytes]]:
+    claims = {"iss": ISSUER, "sub": "42", "email": "ada@example.org", "exp": int(AT.timestamp()) + 3_600}
+    for name, audience in {"one": AUDIENCE, "several": ["somebody-else", AUDIENCE]}.items():
+        token = jwt.encode(
+            {**claims, "aud": audience}, authority().private_key, algorithm="RS256", headers={"kid": "rsa-1"}
+        )
+        yield name, token.encode()
+
+
+def _scep_challenges() -> Iterator[tuple[str, bytes]]:
+    over = AT + timedelta(hours=1)
+    yield "open", challenges().new(None, over).encode()
+    yield "link", challenges().new("1f" * 16, over, serial_number="C02XXXX").encode()
+    yield "renewal", challenges().new_renewal("2e" * 32, over).encode()
 
 
 def _scep_messages() -> Iterator[tuple[str, bytes]]:

@@ -13,17 +13,25 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from jwt.algorithms import RSAAlgorithm
 
 from mdmlib.apple import ber, cms, cms_envelope, event, plist
 from mdmlib.apple.certificates import CaIdentity, issue
-from mdmlib.apple.checkin import Authenticate, CheckinMessage, TokenUpdate, UserAuthenticate, decode_checkin
+from mdmlib.apple.checkin import (
+    Authenticate,
+    CheckinMessage,
+    DeclarativeManagement,
+    TokenUpdate,
+    UserAuthenticate,
+    decode_checkin,
+)
 from mdmlib.apple.cms import SignerCertificate, decode_mdm_signature, verify_detached
 from mdmlib.apple.command_report import CommandReport
 from mdmlib.apple.declarations import decode_status_report
@@ -31,12 +39,28 @@ from mdmlib.apple.device_certificate import DeviceCertificateVerifier, SignedCon
 from mdmlib.apple.digest import DigestResponse
 from mdmlib.apple.identity import IdentityVerifier
 from mdmlib.apple.machine_info import MachineInfo, decode_header
+from mdmlib.apple.ota import DeviceAttributes
 from mdmlib.apple.platforms import is_older
 from mdmlib.apple.plist_limits import MAX_VALUES
 from mdmlib.apple.scep import FailInfo, PkiMessage, ScepRefusedError, decode_get_message
-from mdmlib.errors import BadRequestError, BodyTooLargeError, IdentityError, MalformedBodyError, PicoMDMError
+from mdmlib.errors import (
+    BadRequestError,
+    BodyTooLargeError,
+    ForbiddenError,
+    IdentityError,
+    MalformedBodyError,
+    NotFoundError,
+    PicoMDMError,
+)
 from mdmlib.http.enroll_edge import decode_scep
+from mdmlib.services.access_tokens import AccessTokens
 from mdmlib.services.certificate_header import decode_certificate_header
+from mdmlib.services.ddm_forwarding import path_of
+from mdmlib.services.scep_challenges import ScepChallenges
+from mdmlib.store.sealing import MasterKeys, Sealer
+
+if TYPE_CHECKING:
+    from mdmlib.clients.signed_http import SignedHttpClient
 
 CPU_SECONDS: Final = 2.0
 """Of one input, on the processor: neighbours on the same machine do not count."""
@@ -143,6 +167,10 @@ def _checkin(data: bytes) -> None:
             _check(message.push_token and message.push_magic, "A TokenUpdate says not how to push.")
         case UserAuthenticate() if message.digest_response:
             DigestResponse.parse(message.digest_response)
+        case DeclarativeManagement():
+            with contextlib.suppress(NotFoundError):
+                path = path_of(message.endpoint)
+                _check(path.isascii() and not {"", ".", ".."} & set(path.split("/")), "An endpoint leads elsewhere.")
 
 
 def _command_report(data: bytes) -> None:
@@ -169,6 +197,11 @@ def _machine_info(data: bytes) -> None:
     _check(info.platform is None or info.product, "There is no product.")
     if info.os_version:
         _check(not is_older(info.os_version, info.os_version), "A version is older than itself.")
+
+
+def _ota_answer(data: bytes) -> None:
+    attributes = DeviceAttributes.decode(data)
+    _check("" not in {attributes.challenge, attributes.serial_number, attributes.product}, "Nothing is told as a text.")
 
 
 def _digest_response(data: bytes) -> None:
@@ -205,6 +238,51 @@ def _device_signature(data: bytes) -> None:
 
 def _device_header(data: bytes) -> None:
     SignedContent.verify(decode_header(data.decode("latin-1")))
+
+
+# Tokens and challenges
+
+
+class _Keys:
+    """The stack's keys, as everybody may know them."""
+
+    def keys(self, *, fresh: bool = False) -> MasterKeys:
+        return MasterKeys.from_secret(json.dumps({"current_key": "k1", "k1": "k" * 64}))
+
+
+class _Issuer:
+    """What an issuer answers who is asked for its keys."""
+
+    def send(self, *_: object, **__: object) -> bytes:
+        key = RSAAlgorithm.to_jwk(authority().private_key.public_key(), as_dict=True)
+        return json.dumps({"keys": [{"kid": "rsa-1", "use": "sig", **key}]}).encode()
+
+
+ISSUER: Final = "https://login.example.org"
+AUDIENCE: Final = "picomdm"
+"""Of the seeds' access tokens."""
+
+
+def _access_token(data: bytes) -> None:
+    claims = _access_tokens().verify(
+        data.decode("latin-1"), issuer=ISSUER, jwks_url=f"{ISSUER}/keys", audiences=[AUDIENCE]
+    )
+    _check(claims["iss"] == ISSUER, "A token is of another issuer.")
+
+
+@cache
+def _access_tokens() -> AccessTokens:
+    return AccessTokens(lambda: cast("SignedHttpClient", _Issuer()), now=lambda: AT)
+
+
+def challenges() -> ScepChallenges:
+    """Return the challenges that the seeds are made of."""
+    return ScepChallenges(sealer=Sealer(_Keys()), now=lambda: AT)
+
+
+def _scep_challenge(data: bytes) -> None:
+    challenge = challenges().recognize(data.decode("latin-1"))
+    _check(not challenges().is_over(challenge), "A challenge was made up.")
 
 
 # SCEP
@@ -328,6 +406,9 @@ _DIGEST_WORDS: Final = (
 _JSON_WORDS: Final = (
     b'{"StatusItems":', b'"Errors":[', b"NaN", b"-Infinity", b"1e999", b"\\ud800", b"[[[[[[[[", b"null", b"true", b"\0",
 )  # fmt: skip
+_TOKEN_WORDS: Final = (
+    b"eyJhbGciOiJSUzI1NiJ9", b"eyJhbGciOiJub25lIn0", b"eyJhbGciOiJIUzI1NiJ9", b"e30", b".", b"..", *_BASE64_WORDS,
+)  # fmt: skip
 _NO_DEVICE: Final = (MalformedBodyError, IdentityError, BodyTooLargeError)
 
 TARGETS: Final[Mapping[str, Target]] = {
@@ -338,6 +419,7 @@ TARGETS: Final[Mapping[str, Target]] = {
         Target("checkin", _checkin, (BadRequestError,), _PLIST_WORDS + _MESSAGE_WORDS),
         Target("command_report", _command_report, (BadRequestError,), _PLIST_WORDS + _MESSAGE_WORDS),
         Target("machine_info", _machine_info, (MalformedBodyError, BodyTooLargeError), _PLIST_WORDS),
+        Target("ota_answer", _ota_answer, (MalformedBodyError, BodyTooLargeError), _PLIST_WORDS),
         Target(
             "digest_response",
             _digest_response,
@@ -356,6 +438,8 @@ TARGETS: Final[Mapping[str, Target]] = {
         Target("signature", _signature, (IdentityError,), _ASN1_WORDS),
         Target("device_signature", _device_signature, _NO_DEVICE, _ASN1_WORDS),
         Target("device_header", _device_header, _NO_DEVICE, _BASE64_WORDS, max_bytes=10_240),
+        Target("access_token", _access_token, (ForbiddenError,), _TOKEN_WORDS, max_bytes=10_240),
+        Target("scep_challenge", _scep_challenge, (ForbiddenError,), _BASE64_WORDS, max_bytes=2_048),
         Target("scep_message", _scep_message, (MalformedBodyError,), _ASN1_WORDS),
         Target("scep_request", _scep_request, (), _ASN1_WORDS, max_bytes=4_096),
         Target(

@@ -95,7 +95,7 @@ class ForwardedDeclarations:
         send_key, receive_key = self._keys.pair()
         answer = self._client().send(
             "PUT" if message.data else "GET",
-            f"{self._url}/{_path(message.endpoint)}",
+            f"{self._url}/{path_of(message.endpoint)}",
             message.data,
             headers=headers,
             hmac_key=send_key,
@@ -109,8 +109,11 @@ class ForwardedDeclarations:
         return CheckinAnswer.json(answer) if answer else None
 
 
-def _path(endpoint: str) -> str:
-    """Return the path of an endpoint, which a device names: it must not lead anywhere but below the server's URL."""
+def path_of(endpoint: str) -> str:
+    """Return the path of an endpoint, which a device names: it must not lead anywhere but below the server's URL.
+
+    Raises :class:`~mdmlib.errors.NotFoundError` for one that would.
+    """
     segments = endpoint.split("/")
     if any(segment in {"", ".", ".."} for segment in segments):
         raise NotFoundError("Declarative management has no such endpoint.", code="unknown_endpoint")
