@@ -118,14 +118,20 @@ def sqs_client() -> "SQSClient":
 def dynamodb_client() -> "DynamoDBClient":
     """Return the client of DynamoDB that all items are read and written with."""
     retries = {"total_max_attempts": 3, "mode": "standard"}
-    client: DynamoDBClient = _client("dynamodb", connect_timeout=1, read_timeout=3, retries=retries)
-    return client
+    return _of_one_account(_client("dynamodb", connect_timeout=1, read_timeout=3, retries=retries))
 
 
 @cache
 def dynamodb_batch_client() -> "DynamoDBClient":
     """Return a client of DynamoDB that tries once: for batches, which must not be repeated blindly."""
-    client: DynamoDBClient = _client("dynamodb", connect_timeout=1, read_timeout=5, retries={"total_max_attempts": 1})
+    return _of_one_account(_client("dynamodb", connect_timeout=1, read_timeout=5, retries={"total_max_attempts": 1}))
+
+
+def _of_one_account(client: "DynamoDBClient") -> "DynamoDBClient":
+    # A table can be named by an ARN, which may be of another account with another address: for that the SDK searches
+    # each batch and transaction, at a twentieth of its CPU. Ours are named by their names.
+    for operation in ("BatchGetItem", "BatchWriteItem", "TransactWriteItems"):
+        client.meta.service_model.operation_model(operation).operation_context_parameters = []
     return client
 
 
