@@ -172,7 +172,7 @@ class _LongQueue(_Device):
     def __init__(self) -> None:
         super().__init__()
         self._record = Enrollment.get(self.udid, "!")
-        self.uuids = iter(fill_queue(self.udid, LONG_QUEUE))
+        self.uuids = iter(fill_queue(self.udid, LONG_QUEUE, client=runtime.dynamodb_client()))
 
     def authenticate(self) -> dict[str, Any]:
         def revive() -> None:

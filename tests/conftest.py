@@ -15,6 +15,7 @@
 Whoever needs other settings takes ``dataclasses.replace(settings, …)``. Tests under ``tests/unit`` have no sockets.
 """
 
+import json
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -35,7 +36,7 @@ from local.emulator import Emulator
 from mdmlib import runtime
 from mdmlib.settings import Settings
 from mdmlib.store.sealing import Sealer
-from tests import deployment
+from tests import deployment, interruptions
 from tests.deployment import Clock, TableNames
 
 UNIT = Path(__file__).parent / "unit"
@@ -98,6 +99,24 @@ def _few_rsa_keys() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _one_client_for_each_environment() -> Iterator[None]:
+    # Each test's runtime would make its own: five clients take longer than most tests do.
+    make = runtime._client
+
+    @cache
+    def made(service: str, options: str, _environment: frozenset[tuple[str, str]]) -> Any:
+        return make(service, **json.loads(options))
+
+    def client(service: str, **options: Any) -> Any:
+        environment = frozenset((name, value) for name, value in os.environ.items() if name.startswith("AWS_"))
+        return made(service, json.dumps(options), environment)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runtime, "_client", client)
+        yield
+
+
 @pytest.fixture(scope="session")
 def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
     emulator = Emulator.start(tmp_path_factory.mktemp("emulator"))
@@ -116,8 +135,9 @@ def aws(emulator: Emulator) -> Iterator[Emulator]:
 
 
 @pytest.fixture
-def tables(aws: Emulator) -> TableNames:
-    return deployment.create_tables(aws)
+def tables(aws: Emulator) -> Iterator[TableNames]:
+    yield deployment.create_tables(aws)
+    interruptions.forget()
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """What happens in between: something else, at exactly one moment of what a service is doing with DynamoDB."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 from mdmlib.store import tables
@@ -19,8 +20,13 @@ def before_next_write(act: Callable[[], object]) -> None:
     _once("before-call", WRITES, act)
 
 
+def forget() -> None:
+    """Let nothing happen that has not happened yet: the client is that of the next test, too."""
+    while _registered:
+        _registered.pop()()
+
+
 def _once(moment: str, operations: tuple[str, ...], act: Callable[[], object]) -> None:
-    events = tables.dynamodb_client().meta.events
     name = f"{moment}.dynamodb.*"
     waiting = [act]
 
@@ -29,4 +35,9 @@ def _once(moment: str, operations: tuple[str, ...], act: Callable[[], object]) -
         if model.name in operations and waiting:
             waiting.pop()()
 
+    events = tables.dynamodb_client().meta.events
     events.register(name, happen)
+    _registered.append(partial(events.unregister, name, happen))
+
+
+_registered: Final[list[Callable[[], None]]] = []

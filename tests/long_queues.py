@@ -1,7 +1,7 @@
 """Queues as long as nobody's should be: put there item by item, past the service that would take minutes for it."""
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mdmlib import runtime
 from mdmlib.store import tables
@@ -9,14 +9,18 @@ from mdmlib.store.command_queue import pending_key
 from mdmlib.store.tables import PendingCommand
 from tests.fleet import command
 
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
 _BATCH = 25
 _FAR_AWAY = 4_102_444_800
 
 
-def fill_queue(enrollment_id: str, size: int, *, prefix: str = "L") -> list[str]:
+def fill_queue(enrollment_id: str, size: int, *, client: "DynamoDBClient", prefix: str = "L") -> list[str]:
     """Let ``size`` commands wait behind whatever waits already; return their uuids, in their order.
 
-    Only the last one is known as a command too, as a report on it asks.
+    ``client`` writes them: one that no proxy slows down. Only the last one is known as a command too, as a report on it
+    asks.
     """
     record = runtime.enrollments().get(enrollment_id)
     assert record is not None
@@ -43,7 +47,7 @@ def fill_queue(enrollment_id: str, size: int, *, prefix: str = "L") -> list[str]
         requests: list[Any] = [
             {"PutRequest": {"Item": item(number)}} for number in range(start, min(start + _BATCH, size))
         ]
-        tables.dynamodb_client().batch_write_item(RequestItems={runtime.settings().enrollment_table: requests})
+        client.batch_write_item(RequestItems={runtime.settings().enrollment_table: requests})
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(write, range(0, size, _BATCH)))

@@ -13,6 +13,7 @@ from botocore.exceptions import EndpointConnectionError
 from functions.commands import app as function
 from local.emulator import Emulator
 from mdmlib import runtime
+from mdmlib.services import enrollments
 from mdmlib.settings import Settings
 from mdmlib.store import tables
 from mdmlib.store.sealing import Sealer
@@ -391,16 +392,19 @@ def test_a_page_of_results_ends_before_it_is_too_long_for_an_answer(
     assert [len(page) for page in pages] == [1, 1, 1]
 
 
-def test_long_errors_end_a_page_too(gateway: Gateway, fleet: Fleet, device: FleetDevice) -> None:
+def test_long_errors_end_a_page_too(
+    gateway: Gateway, fleet: Fleet, device: FleetDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(enrollments, "_PAGE_BYTES", 256 * 1024)
     error = dict.fromkeys(("ErrorDomain", "LocalizedDescription", "USEnglishDescription"), "x" * 5000)
-    for number in range(90):
+    for number in range(15):
         fleet.enqueue([device], f"command-{number}", push=False)
         device.report("Error", f"command-{number}", ErrorChain=[error] * 20)
 
     first, *others = _pages(gateway, _results(), "results", payloads="false")
 
-    assert len(first) < 90
-    assert len(first) + sum(map(len, others)) == 90
+    assert len(first) < 15
+    assert len(first) + sum(map(len, others)) == 15
 
 
 def test_a_report_that_outlived_its_time_in_the_bucket_is_null(

@@ -159,7 +159,7 @@ def test_an_issuer_that_is_down_is_no_fault_of_the_device(door: Door, issuer: Oi
         door.claims(door.token())
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     st.text(max_size=200)
     | st.lists(st.binary(max_size=60), min_size=3, max_size=3).map(

@@ -35,7 +35,7 @@ def test_seeds_get_past_the_door(target: Target) -> None:
 
 
 @pytest.mark.parametrize("name", TARGETS)
-@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_a_message_that_went_wrong_is_refused_and_nothing_else(name: str, data: st.DataObject) -> None:
     target = TARGETS[name]

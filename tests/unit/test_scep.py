@@ -384,7 +384,7 @@ def test_a_message_larger_than_any_is_malformed() -> None:
         PkiMessage.decode(bytes(300_000))
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.data())
 def test_a_changed_message_is_malformed_or_refused_and_never_breaks_anything(
     ca: CaIdentity, data: st.DataObject
@@ -402,7 +402,7 @@ def test_a_changed_message_is_malformed_or_refused_and_never_breaks_anything(
         return
 
 
-@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.data())
 def test_a_changed_envelope_that_is_properly_signed_never_breaks_anything(ca: CaIdentity, data: st.DataObject) -> None:
     client = ScepClient(ca.certificate)
@@ -417,7 +417,7 @@ def test_a_changed_envelope_that_is_properly_signed_never_breaks_anything(ca: Ca
         return
 
 
-@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.data())
 def test_a_changed_certificate_request_never_breaks_anything(ca: CaIdentity, data: st.DataObject) -> None:
     def forge(csr: bytes) -> bytes:
