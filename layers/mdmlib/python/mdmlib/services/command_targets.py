@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final
 
 from mdmlib.apple.command import Command
 from mdmlib.apple.command_target import Target
 from mdmlib.errors import BadRequestError, ConflictError, NotFoundError, PicoMDMError
-from mdmlib.store.enrollments import EnrollmentStore, is_live
+from mdmlib.store.enrollments import EnrollmentHead, EnrollmentStore, is_live
 from mdmlib.store.tables import Enrollment
 
 MAX_TARGETS: Final = 10_000
@@ -36,8 +37,8 @@ class EnqueueOutcome:
 class Live:
     """A target as it was read, with its device for a user channel."""
 
-    record: Enrollment
-    device: Enrollment
+    record: EnrollmentHead
+    device: EnrollmentHead
 
     @property
     def target(self) -> Target:
@@ -45,14 +46,14 @@ class Live:
         return target_of(self.record, self.device)
 
 
-def target_of(record: Enrollment, device: Enrollment) -> Target:
+def target_of(record: Enrollment | EnrollmentHead, device: Enrollment | EnrollmentHead) -> Target:
     """Return what is known of an enrollment that bears on what it can do; a user channel is what its device is."""
-    return Target.of(
-        device.product_name or device.model,
-        device.os_version,
-        record.type,
-        is_supervised=device.is_supervised,
-    )
+    return _target(device.product_name or device.model, device.os_version, record.type, device.is_supervised)
+
+
+@lru_cache(maxsize=256)
+def _target(product: str | None, os_version: str | None, type_: str, is_supervised: bool | None) -> Target:  # noqa: FBT001 - as a key
+    return Target.of(product, os_version, type_, is_supervised=is_supervised)
 
 
 class CommandTargets:
@@ -71,7 +72,7 @@ class CommandTargets:
                 f"One request may name {MAX_TARGETS} enrollments; split it.", code="too_many_targets", field="udid"
             )
         outcome = EnqueueOutcome(None, None, {id_: TargetOutcome() for id_ in unique})
-        records = self._enrollments.get_many(unique)
+        records = self._enrollments.heads(unique)
         devices = records | self._devices_of(records)
         live = {}
         for id_ in unique:
@@ -96,9 +97,8 @@ class CommandTargets:
     def cleared_meanwhile(self, live: Mapping[str, Live], queued: Iterable[str]) -> list[str]:
         """Return the targets whose queues were cleared, or ended, between being read and being written."""
         queued = list(queued)
-        lives = self._enrollments.lives(
-            {id_: None for one in queued for id_ in (one, live[one].device.enrollment_id)},
-        )
+        ids = {id_: None for one in queued for id_ in (one, live[one].device.enrollment_id)}
+        lives = self._enrollments.heads(ids, alive=True)
 
         def is_as_it_was(id_: str) -> bool:
             record, device = lives.get(id_), lives.get(live[id_].device.enrollment_id)
@@ -111,10 +111,10 @@ class CommandTargets:
 
         return [id_ for id_ in queued if not is_as_it_was(id_)]
 
-    def _devices_of(self, records: Mapping[str, Enrollment]) -> dict[str, Enrollment]:
+    def _devices_of(self, records: Mapping[str, EnrollmentHead]) -> dict[str, EnrollmentHead]:
         """Read the devices of those records that are of user channels."""
         parents = {record.parent_id for record in records.values() if record.parent_id} - set(records)
-        return self._enrollments.get_many(parents) if parents else {}
+        return self._enrollments.heads(parents) if parents else {}
 
 
 class Suitability:

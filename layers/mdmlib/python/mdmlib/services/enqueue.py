@@ -28,9 +28,9 @@ from mdmlib.services.push_queue import PushQueue, PushTarget
 from mdmlib.settings import Settings
 from mdmlib.store import tables
 from mdmlib.store.command_queue import INLINE_PENDING_BYTES, CommandQueueStore, pending_key
-from mdmlib.store.enrollments import EnrollmentStore
+from mdmlib.store.enrollments import EnrollmentHead, EnrollmentStore
 from mdmlib.store.sealing import Sealer
-from mdmlib.store.tables import Enrollment, PendingCommand
+from mdmlib.store.tables import PendingCommand
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -257,11 +257,13 @@ class EnqueueService:
             ttl=stored.ttl,
         )
 
-    def _push(self, records: Sequence[Enrollment], outcome: EnqueueOutcome, *, expiration: int | None = None) -> None:
+    def _push(
+        self, records: Sequence[EnrollmentHead], outcome: EnqueueOutcome, *, expiration: int | None = None
+    ) -> None:
         targets = []
         for record in records:
             result = outcome.targets[record.enrollment_id]
-            if record.push is None:
+            if record.push is None or record.topic is None:
                 result.push_error = "push data missing for id"
             elif record.push_failure:
                 # A push that succeeds writes nothing: only the device's next TokenUpdate ends this.

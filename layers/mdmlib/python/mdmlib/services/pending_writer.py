@@ -1,7 +1,6 @@
 """Writes pending commands, many at a time, and never puts back one that was answered."""
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -9,6 +8,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from mdmlib.errors import ConflictError, PicoMDMError, UnavailableError
 from mdmlib.observability import logger
 from mdmlib.store import tables
+from mdmlib.store.at_once import at_once
 from mdmlib.store.command_queue import dedup_key_item
 from mdmlib.store.tables import CommandResult, DedupKey, PendingCommand
 from mdmlib.store.transactions import Check, ConditionsFailedError, Put, Write, transact
@@ -17,11 +17,8 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 _BATCH_WRITE: Final = 25
-_WORKERS: Final = 8
-"""Calls at a time: they wait for DynamoDB, not for this function's processor."""
 
 _T = TypeVar("_T")
-_R = TypeVar("_R")
 
 
 class PendingWriter:
@@ -44,15 +41,17 @@ class PendingWriter:
         ``is_new``: nobody can have been given this command before.
         """
         careful = list(items)
-        if is_new and not any(item.dedup_key for item in items):
-            careful = [item for left in _at_once(self._batch, chunks(items, _BATCH_WRITE)) for item in left]
-        for item, error in zip(careful, _at_once(lambda item: _write_alone(item, now), careful), strict=True):
+        if items and is_new and not any(item.dedup_key for item in items):
+            serialized = _Serialized(items[0])
+            batches = chunks(items, _BATCH_WRITE)
+            careful = [item for left in at_once(lambda batch: self._batch(batch, serialized), batches) for item in left]
+        for item, error in zip(careful, at_once(lambda item: _write_alone(item, now), careful), strict=True):
             if error:
                 yield item, error
 
-    def _batch(self, items: Sequence[PendingCommand]) -> list[PendingCommand]:
+    def _batch(self, items: Sequence[PendingCommand], serialized: "_Serialized") -> list[PendingCommand]:
         """Write up to 25 items in one attempt; return those that may not have been written."""
-        requests: list[Any] = [{"PutRequest": {"Item": item.serialize()}} for item in items]
+        requests: list[Any] = [{"PutRequest": {"Item": serialized.of(item)}} for item in items]
         try:
             answer = self._batch_client().batch_write_item(RequestItems={self._table: requests})
         except (BotoCoreError, ClientError) as error:
@@ -63,6 +62,29 @@ class PendingWriter:
             for request in answer.get("UnprocessedItems", {}).get(self._table, [])
         }
         return [item for item in items if (item.enrollment_id, item.item) in left]
+
+
+class _Serialized:
+    """The pending items of one command: all of them say the same but for a few attributes, which are written out."""
+
+    def __init__(self, item: PendingCommand) -> None:
+        self._same: Mapping[str, Any] = item.serialize()
+
+    def of(self, item: PendingCommand) -> dict[str, Any]:
+        """Return an item as DynamoDB takes it."""
+        own: dict[str, Any] = {
+            "enrollment_id": {"S": item.enrollment_id},
+            "item": {"S": item.item},
+            "waiting_shard": {"S": item.waiting_shard},
+        }
+        if item.payload is not None:
+            own["payload"] = {"B": item.payload}
+        serialized = {**self._same, **own}
+        if item.suits is None:
+            serialized.pop("suits", None)
+        else:
+            serialized["suits"] = {"S": item.suits}
+        return serialized
 
 
 def _write_alone(item: PendingCommand, now: int) -> PicoMDMError | None:
@@ -98,14 +120,6 @@ def _write_alone(item: PendingCommand, now: int) -> PicoMDMError | None:
     except UnavailableError as error:
         return error
     return None
-
-
-def _at_once(work: Callable[[_T], _R], pieces: Sequence[_T]) -> list[_R]:
-    """Do several pieces of work at a time; none of them outlives this call."""
-    if len(pieces) <= 1:
-        return [work(piece) for piece in pieces]
-    with ThreadPoolExecutor(min(_WORKERS, len(pieces))) as pool:
-        return list(pool.map(work, pieces))
 
 
 def chunks(items: Sequence[_T], size: int) -> list[Sequence[_T]]:

@@ -1,12 +1,14 @@
 """Enrollment records, their last messages and their secrets."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Final, NamedTuple, Self
 
 from pynamodb.exceptions import DoesNotExist, UpdateError
 
 from mdmlib.store import tables
+from mdmlib.store.at_once import at_once
 from mdmlib.store.tables import Certificate, Enrollment, EnrollmentItem, EnrollmentSecret
 
 USER_AUTHENTICATION: Final = "UserAuthentication"
@@ -15,10 +17,17 @@ USER_AUTHENTICATION: Final = "UserAuthentication"
 LIVE_STATES: Final = frozenset({"authenticated", "enrolled"})
 _BATCH_GET: Final = 100
 _MAX_KEY_BYTES: Final = 2_048
-_LIFE: Final[dict[str, Any]] = {
-    "ProjectionExpression": "enrollment_id, #state, generation, epoch, device_epoch, parent_id",
-    "ExpressionAttributeNames": {"#state": "state"},
-}
+_ALIVE: Final = ("enrollment_id", "type", "state", "generation", "epoch", "device_epoch", "parent_id")
+_HEAD: Final = (
+    *_ALIVE,
+    "product_name",
+    "model",
+    "os_version",
+    "is_supervised",
+    "topic",
+    "push",
+    "push_failure",
+)
 
 
 class LoginItems(NamedTuple):
@@ -29,15 +38,33 @@ class LoginItems(NamedTuple):
     login: EnrollmentSecret | None
 
 
-@dataclass(frozen=True)
-class Life:
-    """What says whether an enrollment lives, and in which of its lives it is."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnrollmentHead:
+    """What queueing a command has to know of an enrollment: the attributes of its record, under their names."""
 
+    enrollment_id: str
+    type: str
     state: str
     generation: str
-    epoch: int
-    device_epoch: int | None
-    parent_id: str | None
+    epoch: int = 0
+    device_epoch: int | None = None
+    parent_id: str | None = None
+    product_name: str | None = None
+    model: str | None = None
+    os_version: str | None = None
+    is_supervised: bool | None = None
+    topic: str | None = None
+    push: bytes | None = field(default=None, repr=False)
+    push_failure: str | None = None
+
+    @classmethod
+    def read(cls, item: Mapping[str, Mapping[str, Any]]) -> Self:
+        """Read an item as DynamoDB answers it."""
+        values: dict[str, Any] = {name: next(iter(value.values())) for name, value in item.items()}
+        for name in ("epoch", "device_epoch"):
+            if name in values:
+                values[name] = int(values[name])
+        return cls(**values)
 
 
 class EnrollmentStore:
@@ -63,25 +90,16 @@ class EnrollmentStore:
                     found[record.enrollment_id] = record
         return found
 
-    def lives(self, enrollment_ids: Iterable[str]) -> dict[str, Life]:
-        """Return of the records that exist what says whether they live, by id, 100 a call.
+    def heads(self, enrollment_ids: Iterable[str], *, alive: bool = False) -> dict[str, EnrollmentHead]:
+        """Return the heads of the records that exist, by id, 100 a call and some calls at a time.
 
-        Written out: for as little as this, pynamodb's way takes ten times as long.
+        ``alive``: only what says whether an enrollment lives, and in which of its lives it is. Written out, for 1,000
+        of them take pynamodb's way half a second.
         """
         ids = [enrollment_id for enrollment_id in dict.fromkeys(enrollment_ids) if _may_be_an_id(enrollment_id)]
-        found: dict[str, Life] = {}
-        table = str(EnrollmentItem.Meta.table_name)
-        for start in range(0, len(ids), _BATCH_GET):
-            keys: Any = [
-                {"enrollment_id": {"S": id_}, "item": {"S": tables.RECORD}} for id_ in ids[start : start + _BATCH_GET]
-            ]
-            while keys:
-                wanted: Any = {table: {"Keys": keys, "ConsistentRead": True, **_LIFE}}
-                answer: Any = tables.dynamodb_client().batch_get_item(RequestItems=wanted)
-                for item in answer["Responses"].get(table, ()):
-                    found[item["enrollment_id"]["S"]] = _life(item)
-                keys = answer.get("UnprocessedKeys", {}).get(table, {}).get("Keys")
-        return found
+        pages = [ids[start : start + _BATCH_GET] for start in range(0, len(ids), _BATCH_GET)]
+        read = partial(_read_heads, _ALIVE if alive else _HEAD)
+        return {head.enrollment_id: head for page in at_once(read, pages) for head in page}
 
     def get_with_secret(self, enrollment_id: str, secret: str) -> tuple[Enrollment | None, EnrollmentSecret | None]:
         """Return the record and one secret (``UnlockToken``, ``BootstrapToken``) in one call."""
@@ -129,7 +147,7 @@ class EnrollmentStore:
             # It was deleted meanwhile; a stub of it must not come back.
 
 
-def is_live(record: Enrollment | Life, device: Enrollment | Life) -> bool:
+def is_live(record: Enrollment | EnrollmentHead, device: Enrollment | EnrollmentHead) -> bool:
     """Say whether an enrollment may receive commands.
 
     ``device`` is its device's record, for a device channel the record itself. A user channel lives only in the epoch of
@@ -140,15 +158,25 @@ def is_live(record: Enrollment | Life, device: Enrollment | Life) -> bool:
     return record.parent_id is None or record.device_epoch == device.epoch
 
 
-def _life(item: Any) -> Life:  # noqa: ANN401 - as DynamoDB answers
-    epoch, device_epoch = item.get("epoch"), item.get("device_epoch")
-    return Life(
-        state=item["state"]["S"],
-        generation=item["generation"]["S"],
-        epoch=int(epoch["N"]) if epoch else 0,
-        device_epoch=int(device_epoch["N"]) if device_epoch else None,
-        parent_id=item["parent_id"]["S"] if "parent_id" in item else None,
-    )
+def _read_heads(attributes: Sequence[str], enrollment_ids: Sequence[str]) -> list[EnrollmentHead]:
+    """Read up to 100 records' attributes, strongly."""
+    table = str(EnrollmentItem.Meta.table_name)
+    names = {f"#{number}": name for number, name in enumerate(attributes)}
+    keys: Any = [{"enrollment_id": {"S": id_}, "item": {"S": tables.RECORD}} for id_ in enrollment_ids]
+    found: list[EnrollmentHead] = []
+    while keys:
+        wanted: Any = {
+            table: {
+                "Keys": keys,
+                "ConsistentRead": True,
+                "ProjectionExpression": ", ".join(names),
+                "ExpressionAttributeNames": names,
+            }
+        }
+        answer: Any = tables.dynamodb_client().batch_get_item(RequestItems=wanted)
+        found += [EnrollmentHead.read(item) for item in answer["Responses"].get(table, ())]
+        keys = answer.get("UnprocessedKeys", {}).get(table, {}).get("Keys")
+    return found
 
 
 def _may_be_an_id(enrollment_id: str) -> bool:
