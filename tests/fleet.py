@@ -29,6 +29,7 @@ from mdmlib.clients.signed_http import SignedHttpClient
 from mdmlib.services.blocking import Blocking
 from mdmlib.services.checkin import CheckinService
 from mdmlib.services.checkin_message import CheckinAnswer
+from mdmlib.services.command_jobs import CommandJobs
 from mdmlib.services.command_order import CommandOrder
 from mdmlib.services.connect import ConnectService
 from mdmlib.services.ddm_forwarding import DdmKeys, ForwardedDeclarations
@@ -111,6 +112,7 @@ class Fleet:
         )
         self.order = CommandOrder(now=clock)
         self.declarations_of: Callable[[tables.Enrollment], DeclarationSet] = no_declarations
+        self.job_page = 200
         self._event_numbers = count(1)
         self.bus = Bus(emulator, settings.event_bus)
 
@@ -219,6 +221,16 @@ class Fleet:
         )
 
     @property
+    def jobs(self) -> CommandJobs:
+        return CommandJobs(
+            enqueue=self.enqueuer,
+            sqs_client=lambda: self.emulator.sqs,
+            queue_url=self.settings.sweep_queue_url,
+            now=self.clock,
+            page=self.job_page,
+        )
+
+    @property
     def sweeps(self) -> SweepQueue:
         return SweepQueue(lambda: self.emulator.sqs, queue_url=self.settings.sweep_queue_url)
 
@@ -238,6 +250,7 @@ class Fleet:
             events=self.events,
             sweeps=self.sweeps,
             renewals=lambda: self.renewals,
+            jobs=lambda: self.jobs,
             vitals=self.vitals,
             settings=self.settings,
             now=self.clock,

@@ -7,7 +7,7 @@ from aws_lambda_powertools.logging import correlation_paths
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from mdmlib import runtime
-from mdmlib.http import admin_edge, micromdm, nanomdm, v2, v2_checkin
+from mdmlib.http import admin_edge, micromdm, nanomdm, v2, v2_checkin, v2_commands
 from mdmlib.http.admin_edge import Dialect
 from mdmlib.observability import logger
 
@@ -34,6 +34,31 @@ def push(enrollment_ids: str) -> Response[str]:
 def put_migration() -> Response[str]:
     """Take in a check-in message of another server."""
     return nanomdm.migrate(admin_edge.decode(app.current_event), runtime.migration())
+
+
+@app.post("/v2/commands")
+def post_commands() -> Response[str]:
+    """Queue a command for many."""
+    request = admin_edge.decode(app.current_event)
+    return v2_commands.queue_command(request, runtime.enqueue_service(), runtime.command_jobs)
+
+
+@app.get("/v2/command-jobs")
+def get_command_jobs() -> Response[str]:
+    """List the jobs."""
+    return v2_commands.list_command_jobs(admin_edge.decode(app.current_event), runtime.command_jobs())
+
+
+@app.get("/v2/command-jobs/<job_id>")
+def get_command_job(job_id: str) -> Response[str]:
+    """Tell how a job is getting on."""
+    return v2_commands.get_command_job(job_id, admin_edge.decode(app.current_event), runtime.command_jobs())
+
+
+@app.delete("/v2/command-jobs/<job_id>")
+def delete_command_job(job_id: str) -> Response[str]:
+    """Stop a job."""
+    return v2_commands.cancel_command_job(job_id, admin_edge.decode(app.current_event), runtime.command_jobs())
 
 
 @app.get("/v2/enrollments/<enrollment_id>/commands")

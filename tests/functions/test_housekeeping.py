@@ -182,6 +182,7 @@ def test_a_long_queue_is_swept_by_several_messages(
         events=runtime.events(),
         sweeps=runtime.sweeps(),
         renewals=runtime.identity_renewals,
+        jobs=runtime.command_jobs,
         vitals=runtime.vitals(),
         settings=environment,
         now=runtime.now,

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from mdmlib.services.certificate_authorities import CertificateAuthorities
     from mdmlib.services.certificate_authority import CertificateAuthorityService
     from mdmlib.services.checkin import CheckinService
+    from mdmlib.services.command_jobs import CommandJobs
     from mdmlib.services.connect import ConnectService
     from mdmlib.services.ddm_forwarding import DdmKeys
     from mdmlib.services.declarations import DeclarationServer
@@ -386,6 +387,14 @@ def enqueue_service() -> "EnqueueService":
 
 
 @cache
+def command_jobs() -> "CommandJobs":
+    """Return the jobs that queue a command for many."""
+    from mdmlib.services.command_jobs import CommandJobs
+
+    return CommandJobs(enqueue=enqueue_service(), sqs_client=sqs_client, queue_url=settings().sweep_queue_url, now=now)
+
+
+@cache
 def migration() -> "Migration":
     """Return what takes in check-in messages of another server."""
     from mdmlib.services.migration import Migration
@@ -656,6 +665,7 @@ def housekeeping() -> "Housekeeping":
         events=events(),
         sweeps=sweeps(),
         renewals=identity_renewals,
+        jobs=command_jobs,
         vitals=vitals(),
         settings=settings(),
         now=now,

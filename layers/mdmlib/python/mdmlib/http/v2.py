@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from mdmlib.apple import plist_json
 from mdmlib.apple.enrollment_id import EnrollmentType
 from mdmlib.errors import BadRequestError
 from mdmlib.http.admin_edge import AdminRequest, answer_v2, no_content
@@ -67,34 +68,50 @@ def get_enrollment(enrollment_id: str, request: AdminRequest, enrollments: "Enro
 def list_commands(enrollment_id: str, request: AdminRequest, enrollments: "Enrollments") -> "Response[str]":
     """``GET /v2/enrollments/{id}/commands``: what waits, in the order in which it goes out.
 
-    ``payloads=true`` adds the raw plists, which may hold PINs, passwords and tokens.
+    ``payloads=true`` adds the raw plists, which may hold PINs, passwords and tokens, ``expired=true`` those that are
+    not handed out any more and not deleted yet.
     """
-    query = Fields(request.query, known=("payloads", *_PAGE))
+    query = Fields(request.query, known=("payloads", "expired", *_PAGE))
     limit, after = page_asked_for(query)
-    page = enrollments.commands(enrollment_id, payloads=query.flag("payloads", default=False), limit=limit, after=after)
+    page = enrollments.commands(
+        enrollment_id,
+        payloads=query.flag("payloads", default=False),
+        expired=query.flag("expired", default=False),
+        limit=limit,
+        after=after,
+    )
     return answer_v2(HTTPStatus.OK, listed("commands", page, _command))
 
 
 def list_results(enrollment_id: str, request: AdminRequest, enrollments: "Enrollments") -> "Response[str]":
     """``GET /v2/enrollments/{id}/results``: what the device reported, by command UUID, with the whole reports.
 
-    ``command_uuid`` asks for one; ``payloads=false`` leaves the reports away, which may be long.
+    ``newest=true`` lists them by time, ``command_uuid`` asks for one; ``decoded=true`` gives the reports as JSON in
+    place of the plists; ``payloads=false`` leaves the reports away, which may be long.
     """
-    query = Fields(request.query, known=("payloads", "command_uuid", *_PAGE))
+    query = Fields(request.query, known=("payloads", "decoded", "newest", "command_uuid", *_PAGE))
     limit, after = page_asked_for(query)
-    payloads = query.flag("payloads", default=True)
+    decoded = query.flag("decoded", default=False)
+    payloads = query.flag("payloads", default=True) or decoded
     if command_uuid := query.text("command_uuid"):
         page = enrollments.result(enrollment_id, command_uuid, payloads=payloads)
+    elif query.flag("newest", default=False):
+        page = enrollments.history(enrollment_id, payloads=payloads, limit=limit, after=after)
     else:
         page = enrollments.results(enrollment_id, payloads=payloads, limit=limit, after=after)
-    return answer_v2(HTTPStatus.OK, listed("results", page, _result))
+    return answer_v2(HTTPStatus.OK, listed("results", page, _decoded_result if decoded else _result))
 
 
 def clear_commands(enrollment_id: str, request: AdminRequest, queues: "CommandQueues") -> "Response[str]":
-    """``DELETE /v2/enrollments/{id}/commands``: drop all that waits, however much it is."""
-    Fields(request.query, known=())
+    """``DELETE /v2/enrollments/{id}/commands``: drop all that waits, however much it is.
+
+    ``user_channels=true`` drops also what waits for the users of the device.
+    """
+    with_users = Fields(request.query, known=("user_channels",)).flag("user_channels", default=False)
     if error := queues.clear([enrollment_id])[enrollment_id]:
         raise error
+    if with_users:
+        queues.clear(queues.user_channels(enrollment_id))
     return no_content()
 
 
@@ -271,6 +288,14 @@ def _result(result: "ReportedResult") -> dict[str, Any]:
         "event_id": item.event_id,
         "payload": _base64(result.payload),
     }
+
+
+def _decoded_result(result: "ReportedResult") -> dict[str, Any]:
+    """Return a result with its report as JSON; one that is no plist, or too long as JSON, stays as it came."""
+    told = _result(result) | {"report": None}
+    if result.payload is not None and (report := plist_json.readable(result.payload)) is not None:
+        told |= {"payload": None, "report": report}
+    return told
 
 
 def _enrollment_link(link: "EnrollmentLink") -> dict[str, Any]:

@@ -21,6 +21,18 @@ _INDEX_PAGE: Final = 500
 # Lambda answers with at most 6 MiB, base64 included; one payload that is larger is the only one on its page.
 _PAGE_BYTES: Final = 3 * 1024 * 1024
 _DELETED: Final = "deleted"
+_HISTORY: Final = (
+    "enrollment_id",
+    "item",
+    "cls",
+    "ttl",
+    "command_uuid",
+    "request_type",
+    "status",
+    "event_id",
+    "error_chain",
+    "reported_at",
+)
 _T = TypeVar("_T")
 
 
@@ -50,7 +62,7 @@ class QueuedCommand:
 
     item: PendingCommand
     state: str
-    """``pending``, ``not_now`` (the device deferred it) or ``scheduled`` (its ``not_before`` is to come)."""
+    """``pending``, ``not_now`` (its device deferred it), ``scheduled`` (its ``not_before`` is to come), ``expired``."""
     payload: bytes | None = field(default=None, repr=False)
 
 
@@ -121,11 +133,12 @@ class Enrollments:
         return EnrollmentEntry(record, enabled=device is not None and is_live(record, device))
 
     def commands(
-        self, enrollment_id: str, *, payloads: bool, limit: int = MAX_LIMIT, after: str = ""
+        self, enrollment_id: str, *, payloads: bool, expired: bool = False, limit: int = MAX_LIMIT, after: str = ""
     ) -> Page[QueuedCommand]:
         """Return the commands that wait, in the order in which they go out.
 
-        Those that expired are left out. A user channel whose device enrolled anew or left has none. Raises
+        Those that have ``expired`` are left out unless they are asked for: they are there until DynamoDB deletes them,
+        two days later. A user channel whose device enrolled anew or left has none. Raises
         :class:`~mdmlib.errors.NotFoundError` for an unknown enrollment.
         """
         entry = self.get(enrollment_id)
@@ -134,7 +147,7 @@ class Enrollments:
             return Page([])
         now = self._now().timestamp()
         start = pending_key(record.generation, after)
-        waiting = (item for item in self._queue.read_on(record, after=start) if item.expires_at > now)
+        waiting = (item for item in self._queue.read_on(record, after=start) if expired or item.expires_at > now)
         return _page(
             (QueuedCommand(item, _queue_state(item, now)) for item in waiting),
             lambda queued: QueuedCommand(queued.item, queued.state, self._open(self._queue.payload, queued.item)),
@@ -147,7 +160,7 @@ class Enrollments:
     def results(
         self, enrollment_id: str, *, payloads: bool, limit: int = MAX_LIMIT, after: str = ""
     ) -> Page[ReportedResult]:
-        """Return what the enrollment reported, ordered by command UUID.
+        """Return what the enrollment reported, ordered by command UUID: by that they are found.
 
         Raises :class:`~mdmlib.errors.NotFoundError` for an unknown enrollment.
         """
@@ -166,6 +179,37 @@ class Enrollments:
             (ReportedResult(item) for item in kept),
             lambda result: ReportedResult(result.item, self._open(self._queue.report, result.item)),
             position=lambda result: result.item.command_uuid,
+            size=lambda result: len(result.payload or b"") + len(repr(result.item.error_chain)),
+            limit=limit,
+            payloads=payloads,
+        )
+
+    def history(
+        self, enrollment_id: str, *, payloads: bool, limit: int = MAX_LIMIT, after: str = ""
+    ) -> Page[ReportedResult]:
+        """Return what the enrollment reported, the newest first.
+
+        Results are not kept in this order: all of them are looked at for each page, without their reports. Raises
+        :class:`~mdmlib.errors.NotFoundError` for an unknown enrollment.
+        """
+        self.get(enrollment_id)
+        now = self._now().timestamp()
+        items = EnrollmentItem.query(
+            enrollment_id,
+            EnrollmentItem.item.startswith(tables.RESULT),
+            consistent_read=True,
+            attributes_to_get=list(_HISTORY),
+        )
+        found = sorted(
+            (item for item in items if isinstance(item, CommandResult) and (item.ttl or now + 1) > now),
+            key=_when,
+            reverse=True,
+        )
+        some = [item for item in found if not after or _when(item) < after][: limit + 1]
+        return _page(
+            (ReportedResult(item) for item in some),
+            lambda result: self.result(enrollment_id, result.item.command_uuid, payloads=True).entries[0],
+            position=lambda result: _when(result.item),
             size=lambda result: len(result.payload or b"") + len(repr(result.item.error_chain)),
             limit=limit,
             payloads=payloads,
@@ -229,7 +273,14 @@ def _read_position(cursor: str) -> tuple[int, str]:
     return shard, cursor[1:]
 
 
+def _when(item: CommandResult) -> str:
+    """Return what sorts results by time, exactly."""
+    return f"{int(item.reported_at):012}{item.command_uuid}"
+
+
 def _queue_state(item: PendingCommand, now: float) -> str:
+    if item.expires_at <= now:
+        return "expired"
     if (item.not_before or 0) > now:
         return "scheduled"
     return "pending" if item.not_now_at is None else "not_now"

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any, Final
 from mdmlib.errors import MalformedBodyError, UnavailableError
 from mdmlib.observability import logger
 from mdmlib.services.events import EventPublisher, MDMEvent
-from mdmlib.services.sweep import SweepQueue
+from mdmlib.services.sweep import COMMAND_JOB, SweepQueue
 from mdmlib.services.vitals import MEASURE, PUBLISH_LEFTOVERS, RENEW_IDENTITIES, Vitals
 from mdmlib.settings import Settings
 from mdmlib.store.tables import DEDUP, OUTBOX_PARTITION, PENDING, SHARDS, EnrollmentItem, OutboxEvent
 
 if TYPE_CHECKING:
+    from mdmlib.services.command_jobs import CommandJobs
     from mdmlib.services.identity_renewals import IdentityRenewals
 
 LEFT_AFTER_SECONDS: Final = 60
@@ -39,6 +40,7 @@ class Housekeeping:
         events: EventPublisher,
         sweeps: SweepQueue,
         renewals: "Callable[[], IdentityRenewals]",
+        jobs: "Callable[[], CommandJobs]",
         vitals: Vitals,
         settings: Settings,
         now: Callable[[], datetime],
@@ -47,6 +49,7 @@ class Housekeeping:
         self._events = events
         self._sweeps = sweeps
         self._renewals = renewals
+        self._jobs = jobs
         self._vitals = vitals
         self._consumers = {
             _queue_name(settings.sweep_queue_url, "/"): self.take_up,
@@ -109,6 +112,8 @@ class Housekeeping:
         message = _decode(body)
         if message.get("task") == RENEW_IDENTITIES:
             self._renewals().receive(message)
+        elif message.get("task") == COMMAND_JOB:
+            self._jobs().receive(message)
         else:
             self._sweep(message)
 

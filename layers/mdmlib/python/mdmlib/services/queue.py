@@ -12,7 +12,7 @@ from mdmlib.services.sweep import SweepQueue
 from mdmlib.store import tables
 from mdmlib.store.command_queue import CommandQueueStore, place_of
 from mdmlib.store.enrollments import EnrollmentStore
-from mdmlib.store.tables import Command, Enrollment, PendingCommand
+from mdmlib.store.tables import Command, Enrollment, EnrollmentItem, PendingCommand
 from mdmlib.store.transactions import ConditionsFailedError, Delete, transact
 
 _DELETED: Final = "deleted"
@@ -37,6 +37,10 @@ class CommandQueues:
         unique = list(dict.fromkeys(ids))
         records = self._enrollments.get_many(unique)
         return {id_: self._clear(id_, records.get(id_)) for id_ in unique}
+
+    def user_channels(self, enrollment_id: str) -> list[str]:
+        """Return the ids of a device's user channels."""
+        return [key.enrollment_id for key in EnrollmentItem.by_parent.query(enrollment_id)]
 
     def cancel(self, enrollment_id: str, command_uuid: str) -> None:
         """Take one command back that waits for an enrollment.

@@ -1,11 +1,14 @@
 """Sweeps: what a new generation left behind is deleted later, by ``functions/housekeeping``."""
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from mdmlib.observability import logger
+
+COMMAND_JOB: Final = "command_job"
+"""The task of those messages of the same queue that ask for a page of a job (:mod:`mdmlib.services.command_jobs`)."""
 
 if TYPE_CHECKING:
     from collections.abc import Callable

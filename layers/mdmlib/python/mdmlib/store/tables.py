@@ -518,6 +518,38 @@ class AccountDrivenEnrollment(ResourceItem, discriminator="account_driven"):
     changed_at = NumberAttribute()
 
 
+class CommandJob(ResourceItem, discriminator="command_job"):
+    """Collection ``command_job``, name = the job's id: a command on its way to many enrollments, page by page."""
+
+    command_uuid = UnicodeAttribute()
+    request_type = UnicodeAttribute()
+    state = UnicodeAttribute()
+    """``running``, ``done``, ``cancelled``, ``failed``."""
+    selection: JSONAttribute = JSONAttribute()
+    """``{"types": […] | null}``, or ``{"serial_numbers": <how many>}``."""
+    selection_hash = UnicodeAttribute()
+    options: JSONAttribute = JSONAttribute()
+    """``push``, ``force`` and ``not_before`` (epoch seconds)."""
+    step = NumberAttribute(default=0)
+    """Counts the pages that are done: only who has done this one may write down the next."""
+    position = UnicodeAttribute(default="")
+    """Where the next page begins."""
+    examined = NumberAttribute(default=0)
+    queued = NumberAttribute(default=0)
+    refused = NumberAttribute(default=0)
+    errors: JSONAttribute = JSONAttribute(null=True)
+    """The first refusals: ``[{"target", "code", "detail"}]``."""
+    created_at = NumberAttribute()
+    finished_at = NumberAttribute(null=True)
+
+
+class CommandJobSerialNumbers(ResourceItem, discriminator="command_job_serial_numbers"):
+    """Collection ``command_job_serial_numbers``, name = the job's id and its selection's hash: whom it is for."""
+
+    serial_numbers = BinaryAttribute(legacy_encoding=False)
+    """JSON, compressed."""
+
+
 class ScheduleRun(ResourceItem, discriminator="schedule"):
     """Collection ``schedule``, name = a task of housekeeping: when it was last done."""
 
