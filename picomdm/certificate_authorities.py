@@ -15,6 +15,7 @@ app: Final = typer.Typer(
     no_args_is_help=True,
 )
 _PATH: Final = "/v2/certificate-authorities"
+_REVOCATIONS: Final = "/v2/certificate-revocations"
 
 
 @app.command()
@@ -127,6 +128,56 @@ def list_authorities(context: typer.Context, *, _json: JSON = False) -> None:
                 for certificate in entry["certificates"]
             ],
             empty="None yet; the deployment's own is made with the first enrollment link: picomdm enroll link",
+        ),
+    )
+
+
+@app.command()
+def revoke(
+    context: typer.Context,
+    *,
+    device: Annotated[
+        str | None, typer.Argument(metavar="ID", help="All certificates of this enrollment of a device.")
+    ] = None,
+    sha256: Annotated[str | None, typer.Option(help="One certificate, by its SHA-256.")] = None,
+    serial_number: Annotated[str | None, typer.Option(help="One, by its own serial number, hex.")] = None,
+    reason: Annotated[str | None, typer.Option(help="Such as key_compromise or cessation_of_operation.")] = None,
+    _json: JSON = False,
+) -> None:
+    """Revoke certificates of a device, for good: it is refused at once, and comes back only by enrolling anew."""
+    operator = operator_of(context)
+    document = {"enrollment_id": device, "sha256": sha256, "serial_number": serial_number, "reason": reason}
+    answer = operator.api.request("POST", _REVOCATIONS, document=document, repeatable=True)
+    revoked: list[dict[str, Any]] = answer["certificate_revocations"]
+
+    def show() -> None:
+        for certificate in revoked:
+            operator.terminal.say(f"Revoked: {certificate['sha256']}")
+
+    operator.terminal.answer({"certificate_revocations": revoked}, show)
+
+
+@app.command()
+def revoked(context: typer.Context, *, _json: JSON = False) -> None:
+    """List the certificates that are revoked and have not ended yet."""
+    operator = operator_of(context)
+    terminal = operator.terminal
+    found: list[dict[str, Any]] = list(operator.api.entries(_REVOCATIONS, "certificate_revocations"))
+    terminal.answer(
+        {"certificate_revocations": found},
+        lambda: terminal.table(
+            ("SHA-256", "SERIAL NUMBER", "ENROLLMENT", "REASON", "REVOKED"),
+            [
+                (
+                    entry["sha256"],
+                    entry["serial_number"] or "",
+                    entry["enrollment_id"] or "",
+                    entry["reason"],
+                    terminal.ago(entry["revoked_at"]),
+                )
+                for entry in found
+            ],
+            empty="None.",
         ),
     )
 

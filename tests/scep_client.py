@@ -354,9 +354,10 @@ def issuer_and_serial(certificate: x509.Certificate) -> cms.IssuerAndSerialNumbe
     return cms.IssuerAndSerialNumber({"issuer": parsed.issuer, "serial_number": parsed.serial_number})
 
 
-def openssl(*arguments: str, stdin: bytes = b"") -> bytes:
-    """Run OpenSSL's command line, the other implementation."""
-    return subprocess.run(["openssl", *arguments], input=stdin, capture_output=True, check=True).stdout
+def openssl(*arguments: str, stdin: bytes = b"", check: bool = True) -> bytes:
+    """Run OpenSSL's command line, the other implementation. Without ``check`` it may fail, and says so behind."""
+    done = subprocess.run(["openssl", *arguments], input=stdin, capture_output=True, check=check)
+    return done.stdout if check else done.stdout + done.stderr
 
 
 def indefinite(der: bytes, *, depth: int) -> bytes:

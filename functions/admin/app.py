@@ -146,6 +146,18 @@ def delete_certificate_authority(name: str) -> Response[str]:
     return v2_identity.delete_certificate_authority(name, runtime.certificate_authorities())
 
 
+@app.post("/v2/certificate-revocations")
+def post_certificate_revocation() -> Response[str]:
+    """Revoke certificates of devices."""
+    return v2_identity.post_certificate_revocation(admin_edge.decode(app.current_event), runtime.revocations())
+
+
+@app.get("/v2/certificate-revocations")
+def list_certificate_revocations() -> Response[str]:
+    """List the certificates that are revoked."""
+    return v2_identity.list_certificate_revocations(admin_edge.decode(app.current_event), runtime.revocations())
+
+
 @app.put("/v2/account-driven-enrollment")
 def put_account_driven_enrollment() -> Response[str]:
     """Let people enroll by signing in."""

@@ -86,6 +86,12 @@ def scep() -> Response[bytes]:
     return enroll_edge.answer_scep(enroll_edge.decode_scep(app.current_event), runtime.certificate_authority())
 
 
+@app.get("/crl/<name>")
+def get_crl(name: str) -> Response[bytes]:
+    """Hand out which certificates of one of our CAs are revoked."""
+    return enroll_edge.crl(name, runtime.revocation_lists())
+
+
 def _download(profile: bytes) -> Response[Any]:
     return enroll_edge.download(app.current_event, profile, runtime.enrollment_profiles().options().organization)
 

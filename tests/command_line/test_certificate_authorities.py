@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.serialization.pkcs12 import serialize_key_an
 
 from mdmlib.apple.certificates import new_certificate_authority
 from tests.command_lines import CommandLine
+from tests.fleet import Fleet
 from tests.genuine_devices import Authority
 
 pytestmark = pytest.mark.usefixtures("server")
@@ -81,3 +82,17 @@ def test_an_authority_is_imported_with_its_key(picomdm: CommandLine, tmp_path: P
     assert (imported["name"], imported["phase"]) == ("scep", "in_use")
     assert picomdm("ca", "import", str(p12), "--password-file", str(password), "--json").document == imported
     assert picomdm("ca", "import", str(p12)).code == 1
+
+
+def test_a_devices_certificates_are_revoked_and_listed(picomdm: CommandLine, fleet: Fleet) -> None:
+    device = fleet.device()
+    assert picomdm("ca", "revoked").out == "None.\n"
+
+    revoked = picomdm("ca", "revoke", device.udid, "--reason", "key_compromise")
+
+    sha256 = device.certificate.hash
+    assert revoked.out == f"Revoked: {sha256}\n"
+    assert picomdm("ca", "revoke", "--sha256", sha256).out == revoked.out
+    assert re.search(rf"{sha256} .*{device.udid} +key_compromise ", picomdm("ca", "revoked").out)
+    assert picomdm("ca", "revoke").code == 1
+    assert picomdm("ca", "revoke", "--serial-number", "abc").code == 1

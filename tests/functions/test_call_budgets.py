@@ -2,12 +2,15 @@
 
 import json
 import plistlib
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
+from functions.admin import app as admin
 from functions.commands import app as commands
 from functions.connect import app as connect
+from functions.enroll import app as enroll
 from local.emulator import Emulator
 from mdmlib import runtime
 from mdmlib.settings import Settings
@@ -29,7 +32,8 @@ from tests.counted_site import (
     USER_ID,
     Site,
 )
-from tests.gateway import FunctionContext, http_event
+from tests.gateway import FunctionContext, Gateway, http_event
+from tests.scep_client import ScepClient
 
 
 def test_an_idle_connect_with_nothing_to_send_is_one_query_and_one_event(site: Site) -> None:
@@ -230,3 +234,43 @@ def test_taking_a_command_back_is_two_reads_and_one_transaction(site: Site) -> N
         BATCH_GET: 1,
         TRANSACT: 1,
     }
+
+
+# Identities
+
+
+def test_an_identity_costs_one_transaction_and_the_cas_one_query_in_five_minutes(site: Site) -> None:
+    # As deployed: the CA that the site's device is of has no key here.
+    tables.CertificateAuthority("ca", "scep").delete()
+    ca = runtime.certificate_authority().load().certificate
+
+    def scep() -> dict[str, Any]:
+        challenge = runtime.scep_challenges().new(None, runtime.now() + timedelta(hours=1))
+        event = http_event("POST", "/scep", ScepClient(ca).request(challenge))
+        return event | {"rawQueryString": "operation=PKIOperation"}
+
+    assert site(scep(), enroll) == {TRANSACT: 1}
+    assert site(scep(), enroll) == {TRANSACT: 1}
+
+
+def test_a_revocation_is_one_transaction_and_its_check_costs_no_call(site: Site) -> None:
+    body = json.dumps({"enrollment_id": UDID}).encode()
+    assert site(http_event("POST", "/v2/certificate-revocations", body), admin) == {
+        GET: 1,
+        BATCH_GET: 1,
+        TRANSACT: 1,
+    }
+
+    site.proxy.reset()
+    answer = Gateway(connect.lambda_handler).answer(site.device.report("Idle"))
+
+    assert (answer.status, answer.body) == (400, b"")
+    assert dict(site.proxy.counts) == {QUERY: 1}
+
+
+def test_a_crl_costs_a_query_once_in_five_minutes(site: Site) -> None:
+    tables.CertificateAuthority("ca", "scep").delete()
+    runtime.certificate_authority().load()
+
+    assert site(http_event("GET", "/crl/scep.crl"), enroll) == {QUERY: 1}
+    assert site(http_event("GET", "/crl/scep.crl"), enroll) == {}

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization.pkcs12 import serialize_key_an
 from functions.admin import app as admin
 from functions.checkin import app as checkin
 from functions.connect import app as connect
+from functions.enroll import app as enroll
 from local.emulator import Emulator
 from mdmlib import runtime
 from mdmlib.apple.certificates import CaIdentity, new_certificate_authority
@@ -216,3 +217,57 @@ def test_an_authority_is_imported_with_its_key_which_nobody_is_told(
 def test_what_is_no_authority_with_its_key_is_refused(gateway: Gateway, document: dict[str, str], code: str) -> None:
     assert gateway.post(PATH, document).document["code"] == code
     assert gateway.get(PATH).document["certificate_authorities"] == []
+
+
+REVOCATIONS = "/v2/certificate-revocations"
+
+
+def test_a_device_whose_certificate_is_revoked_gets_nothing_and_is_on_a_list_that_anybody_may_have(
+    gateway: Gateway,
+) -> None:
+    device, other = (SignedDevice(runtime.certificate_authority().load(), udid) for udid in ("D1", "D2"))
+    for one in (device, other):
+        assert status(one, "Authenticate") == 200
+
+    answer = gateway.post(REVOCATIONS, {"enrollment_id": "D1", "reason": "key_compromise"})
+
+    assert answer.status == 200
+    (revoked,) = answer.document["certificate_revocations"]
+    assert (revoked["sha256"], revoked["enrollment_id"], revoked["reason"]) == (device.sha256, "D1", "key_compromise")
+    assert gateway.post(REVOCATIONS, {"sha256": device.sha256}).document == answer.document
+    assert gateway.get(REVOCATIONS).document == answer.document
+    assert gateway.get("/v2/enrollments/D1").document["identity"]["revoked"] is True
+    assert gateway.get("/v2/enrollments/D2").document["identity"]["revoked"] is False
+    for message in ("Authenticate", "Idle", "TokenUpdate"):
+        refused = Gateway((connect if message == "Idle" else checkin).lambda_handler)
+        event = device.report("Idle") if message == "Idle" else device.checkin(message, Token=b"t", PushMagic="m")
+        assert (refused.answer(event).status, refused.answer(event).body) == (400, b"")
+    assert status(other, "Idle") == 200
+
+    devices = Gateway(enroll.lambda_handler)
+    crl = devices.get("/crl/scep.crl")
+    assert (crl.status, crl.headers["content-type"], crl.headers["cache-control"]) == (
+        200,
+        "application/pkix-crl",
+        "max-age=300",
+    )
+    ca_key = runtime.certificate_authority().load().private_key.public_key()
+    assert x509.load_der_x509_crl(crl.body).is_signature_valid(ca_key)
+    missing = devices.get("/crl/corp.crl")
+    assert (missing.status, missing.body) == (404, b"")
+
+
+@pytest.mark.parametrize(
+    ("document", "status_", "code"),
+    [
+        ({}, 400, "missing_field"),
+        ({"enrollment_id": "D1", "sha256": "00"}, 400, "missing_field"),
+        ({"enrollment_id": "D1"}, 404, "unknown_enrollment"),
+        ({"serial_number": "abc"}, 404, "certificate_unknown"),
+        ({"sha256": "00", "reason": "because"}, 400, "invalid_field"),
+    ],
+)
+def test_what_cannot_be_revoked_is_told(gateway: Gateway, document: dict[str, str], status_: int, code: str) -> None:
+    answer = gateway.post(REVOCATIONS, document)
+
+    assert (answer.status, answer.document["code"]) == (status_, code)

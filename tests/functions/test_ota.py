@@ -141,6 +141,16 @@ def test_an_identity_of_a_device_that_is_enrolled_leads_to_no_profile(safari: Sa
     assert safari.proceed(safari.scep(profile, "enrolled"), safari.challenge(token)).status == 400
 
 
+def test_an_identity_that_was_revoked_leads_to_no_profile(safari: Safari, phone: GenuineDevice) -> None:
+    _, token = make_link()
+    identified = safari.scep(safari.proceed(phone, safari.challenge(token)).body, "phase 2")
+    assert safari.proceed(identified, None).status == 200
+
+    runtime.revocations().revoke_serial_number(f"{identified.certificate.serial_number:x}")
+
+    assert safari.proceed(identified, None).status == 400
+
+
 def test_the_identity_is_for_the_device_that_asked(safari: Safari, phone: GenuineDevice) -> None:
     _, token = make_link()
     identified = safari.scep(safari.proceed(phone, safari.challenge(token)).body, "phase 2")

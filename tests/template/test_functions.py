@@ -198,6 +198,7 @@ def test_nothing_is_public_but_the_device_edge(template: Template) -> None:
         "GET /.well-known/com.apple.remotemanagement",
         "ANY /authproxy/{proxy+}",
         "GET /health",
+        "GET /crl/{name}",
         "GET /mdm",
         "POST /mdm/account/{mode}",
         "PUT /mdm",

@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from mdmlib.services.queue import CommandQueues
     from mdmlib.services.renewal_profiles import RenewalProfiles
     from mdmlib.services.return_to_service import ReturnToServiceProfiles
+    from mdmlib.services.revocations import RevocationLists, Revocations
     from mdmlib.services.scep_challenges import ScepChallenges
     from mdmlib.services.sweep import SweepQueue
     from mdmlib.services.token_sources import TokenSources
@@ -487,6 +488,23 @@ def issuing_authorities() -> "IssuingAuthorityStore":
 
     bind_tables()
     return IssuingAuthorityStore(sealer=sealer(), settings=settings(), now=now)
+
+
+@cache
+def revocations() -> "Revocations":
+    """Return what revokes certificates."""
+    from mdmlib.services.revocations import Revocations
+
+    bind_tables()
+    return Revocations(enrollments=enrollments(), settings=settings(), now=now)
+
+
+@cache
+def revocation_lists() -> "RevocationLists":
+    """Return the CRLs."""
+    from mdmlib.services.revocations import RevocationLists
+
+    return RevocationLists(authorities=issuing_authorities(), now=now)
 
 
 @cache

@@ -137,7 +137,7 @@ def issue(
             )
             .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
-            .add_extension(_authority_key_id(ca.certificate), critical=False)
+            .add_extension(authority_key_id(ca.certificate), critical=False)
         )
         try:
             names = requested.get_extension_for_class(x509.SubjectAlternativeName)
@@ -180,7 +180,8 @@ def _asks_for_encryption(requested: x509.Extensions) -> bool:
         return False
 
 
-def _authority_key_id(ca: x509.Certificate) -> x509.AuthorityKeyIdentifier:
+def authority_key_id(ca: x509.Certificate) -> x509.AuthorityKeyIdentifier:
+    """Return how what a CA signs names its key."""
     try:
         key_id = ca.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
     except x509.ExtensionNotFound:

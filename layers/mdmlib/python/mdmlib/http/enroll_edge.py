@@ -14,6 +14,7 @@ from urllib.parse import unquote
 from aws_lambda_powertools.event_handler import Response
 
 from mdmlib.apple import enrollment_profile, error_code, machine_info, scep
+from mdmlib.apple.crl import MEDIA_TYPE
 from mdmlib.errors import (
     BadRequestError,
     DeviceInstructedError,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
     from mdmlib.clients.reverse_proxy import ForwardedAnswer
     from mdmlib.services.certificate_authority import CertificateAuthorityService
+    from mdmlib.services.revocations import RevocationLists
 
 AUTHENTICATE_HEADER: Final = "X-PicoMDM-WWW-Authenticate"
 """Carries WWW-Authenticate through API Gateway."""
@@ -90,6 +92,15 @@ def answer_scep(query: ScepQuery, authority: "CertificateAuthorityService") -> R
             return _ok(scep.PKI_MESSAGE_TYPE, authority.pki_operation(query.message))
         case _:
             raise BadRequestError("SCEP: an operation that is not served.", code="scep_operation", field="operation")
+
+
+def crl(name: str, lists: "RevocationLists") -> Response[bytes]:
+    """Answer ``/crl/<CA>.crl``, which may be kept for as long as we do it ourselves."""
+    try:
+        signed = lists.crl(name.removesuffix(".crl"))
+    except NotFoundError:
+        return Response(HTTPStatus.NOT_FOUND, body=b"")
+    return Response(HTTPStatus.OK, content_type=MEDIA_TYPE, body=signed, headers={"Cache-Control": "max-age=300"})
 
 
 def decode_machine_info(event: "APIGatewayProxyEventV2") -> bytes | None:

@@ -256,6 +256,7 @@ def _enrollment(entry: "EnrollmentEntry") -> dict[str, Any]:
         "identity": {
             "sha256": record.identity,
             "not_after": rfc3339(record.identity_not_after),
+            "revoked": record.identity in (record.revoked_identities or ()),
             "renewal_attempts": int(record.renewal_attempts or 0),
             "renewal_queued_at": rfc3339(record.renewal_queued_at),
         },

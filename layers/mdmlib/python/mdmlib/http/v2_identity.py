@@ -10,14 +10,17 @@ from mdmlib.apple.authority_import import MAX_BYTES
 from mdmlib.errors import BadRequestError
 from mdmlib.http.admin_edge import AdminRequest, answer_v2, no_content
 from mdmlib.http.fields import Fields
-from mdmlib.http.v2 import listed, rfc3339
+from mdmlib.http.v2 import listed, page_asked_for, rfc3339
 from mdmlib.services.enrollments import Page
+from mdmlib.services.revocations import REASONS
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.event_handler import Response
     from cryptography import x509
 
     from mdmlib.services.certificate_authorities import AuthorityInfo, CertificateAuthorities
+    from mdmlib.services.revocations import Revocations
+    from mdmlib.store.tables import RevokedCertificate
 
 
 def put_certificate_authority(
@@ -83,6 +86,48 @@ def delete_certificate_authority(name: str, authorities: "CertificateAuthorities
     """
     authorities.delete(name)
     return no_content()
+
+
+def post_certificate_revocation(request: AdminRequest, revocations: "Revocations") -> "Response[str]":
+    """``POST /v2/certificate-revocations``: revoke what an enrollment has, or one certificate, for good.
+
+    One of ``enrollment_id``, ``sha256`` and ``serial_number`` (the certificate's, hex) says which.
+    """
+    Fields(request.query, known=())
+    fields = Fields(request.json(), known=("enrollment_id", "sha256", "serial_number", "reason"))
+    enrollment_id, sha256, serial_number = (fields.text(name) for name in ("enrollment_id", "sha256", "serial_number"))
+    if sum(one is not None for one in (enrollment_id, sha256, serial_number)) != 1:
+        raise BadRequestError("Send one of enrollment_id, sha256 and serial_number.", code="missing_field")
+    reason = fields.text("reason") or REASONS[0]
+    if reason not in REASONS:
+        raise BadRequestError(f"reason has to be one of {', '.join(REASONS)}.", code="invalid_field", field="reason")
+    if enrollment_id:
+        revoked = revocations.revoke_enrollment(enrollment_id, reason=reason)
+    elif sha256:
+        revoked = [revocations.revoke_certificate(sha256, reason=reason)]
+    else:
+        revoked = [revocations.revoke_serial_number(serial_number or "", reason=reason)]
+    return answer_v2(HTTPStatus.OK, listed("certificate_revocations", Page(revoked), _revocation))
+
+
+def list_certificate_revocations(request: AdminRequest, revocations: "Revocations") -> "Response[str]":
+    """``GET /v2/certificate-revocations``: what is revoked, until it has ended anyway."""
+    query = Fields(request.query, known=("limit", "cursor"))
+    limit, after = page_asked_for(query)
+    page = revocations.list(limit=limit, after=after)
+    return answer_v2(HTTPStatus.OK, listed("certificate_revocations", page, _revocation))
+
+
+def _revocation(item: "RevokedCertificate") -> dict[str, Any]:
+    return {
+        "sha256": item.name,
+        "serial_number": item.serial_number,
+        "issuer": item.issuer,
+        "enrollment_id": item.enrollment_id,
+        "reason": item.reason,
+        "revoked_at": rfc3339(item.revoked_at),
+        "not_after": rfc3339(item.not_after),
+    }
 
 
 def _authority(info: "AuthorityInfo") -> dict[str, Any]:

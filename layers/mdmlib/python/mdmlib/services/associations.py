@@ -9,6 +9,7 @@ any other      is the identity                            taken
 any other      a renewal issued it, it is used first now  taken; it is the identity from now on
 any other      was the identity a short while ago         taken if it reports a result
 any other      none of these; there is an identity        refused
+any            was revoked                                refused
 any other      belongs to nobody; there is no identity    refused, or (RETROACTIVE_ASSOCIATION) taken: it is the
                                                           identity from now on
 any other      is another's; there is no identity         refused
@@ -51,6 +52,7 @@ _IDENTITY_ATTRIBUTES: Final = (
     "previous_identity",
     "previous_identity_until",
     "renewed_identities",
+    "revoked_identities",
 )
 
 
@@ -123,10 +125,12 @@ class Associations:
 
     def _take_over(self, certificate: VerifiedCertificate, device: Enrollment, *, at: datetime) -> bool:
         """Let a renewed certificate take the identity's place; False when the record is another by now."""
-        renewed = device.renewed_identities
+        renewed, shard = device.renewed_identities, tables.shard_of(device.enrollment_id)
         actions = [
             Enrollment.identity.set(certificate.hash),
             Enrollment.identity_not_after.set(int(certificate.not_after.timestamp())),
+            # It is gone when the one before was revoked.
+            *([Enrollment.expiring_shard.set(shard)] if device.state in LIVE_STATES else []),
             *self.replacing(device.identity, at=at),
             # What was issued after this one may still be on its way to the device.
             *end_of_renewal(unused=renewed[renewed.index(certificate.hash) + 1 :]),
@@ -148,7 +152,7 @@ class Associations:
 
 
 def association(certificate: VerifiedCertificate, enrollment_id: str, *, at: datetime) -> Update:
-    """Return the write, named ``certificate``, that ties a certificate to an enrollment if it is no other's."""
+    """Return the write, named ``certificate``, that ties a good certificate to an enrollment if it is no other's."""
     return Update(
         "certificate",
         Certificate(tables.CERTIFICATE_PARTITION + certificate.hash, tables.RECORD),
@@ -159,7 +163,8 @@ def association(certificate: VerifiedCertificate, enrollment_id: str, *, at: dat
             Certificate.not_after.set(int(certificate.not_after.timestamp())),
             Certificate.ttl.set(certificate_ttl(certificate.not_after)),
         ],
-        Certificate.associated_id.does_not_exist() | (Certificate.associated_id == enrollment_id),
+        (Certificate.associated_id.does_not_exist() | (Certificate.associated_id == enrollment_id))
+        & Certificate.revoked_at.does_not_exist(),
     )
 
 
@@ -180,16 +185,19 @@ def end_of_renewal(*, unused: Sequence[str] = ()) -> "list[Action]":
 
 def same_identity(device: Enrollment) -> "Condition":
     """Return the condition that an enrollment is the same, and so is everything that may be its identity."""
-    renewed = device.renewed_identities
+    renewed, revoked = device.renewed_identities, device.revoked_identities
     unchanged: Condition = (
         (Enrollment.identity == device.identity)
         & (Enrollment.generation == device.generation)
         & (Enrollment.state == device.state)
         & (Enrollment.renewed_identities == renewed if renewed else Enrollment.renewed_identities.does_not_exist())
+        & (Enrollment.revoked_identities == revoked if revoked else Enrollment.revoked_identities.does_not_exist())
     )
     return unchanged
 
 
 def of_another_enrollment() -> IdentityError:
-    """Return the error for a certificate that belongs to another enrollment."""
-    return IdentityError("The certificate belongs to another enrollment.", code="certificate_of_another_enrollment")
+    """Return the error for a certificate that belongs to another enrollment, or to none any more."""
+    return IdentityError(
+        "The certificate belongs to another enrollment, or was revoked.", code="certificate_of_another_enrollment"
+    )

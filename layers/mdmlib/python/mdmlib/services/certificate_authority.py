@@ -24,6 +24,7 @@ from mdmlib.store import tables
 from mdmlib.store.enrollments import LIVE_STATES
 from mdmlib.store.tables import (
     Certificate,
+    CertificateSerial,
     Enrollment,
     EnrollmentLink,
     IssuedCertificate,
@@ -244,8 +245,10 @@ class CertificateAuthorityService:
             raise _unfit(error.message, code=error.code) from error
 
     def _device_of(self, certificate_hash: str) -> Enrollment | None:
-        """Return the record of the enrollment that a certificate is associated with."""
+        """Return the record of the enrollment that a certificate is associated with. Raises when that was revoked."""
         item = _association(certificate_hash)
+        if item and item.revoked_at is not None:
+            raise _unfit("The certificate was revoked.", code="certificate_revoked")
         return self._enrollments.get(item.associated_id) if item and item.associated_id else None
 
     def _issue(self, request: CertificateRequest, *, subject: x509.Name | None = None) -> x509.Certificate:
@@ -291,6 +294,8 @@ class CertificateAuthorityService:
         if challenge and challenge.purpose is Purpose.OTA:
             # No enrollment has this id: nothing can enroll with the certificate.
             associated_id = tables.OTA_IDENTITY
+        issuer = self._authorities.issuer_of(certificate)
+        serial_number = f"{certificate.serial_number:x}"
         issued = IssuedCertificate(
             key,
             tables.RECORD,
@@ -306,9 +311,18 @@ class CertificateAuthorityService:
             not_after=int(not_after.timestamp()),
             link=link,
             serial_hash=challenge.serial_hash if challenge else None,
+            issuer=issuer,
+            serial_number=serial_number,
+            ttl=certificate_ttl(not_after),
+        )
+        serial = CertificateSerial(
+            tables.SERIAL_PARTITION + serial_number,
+            tables.RECORD,
+            certificate_hash=_hash(certificate),
             ttl=certificate_ttl(not_after),
         )
         return [
+            Put("serial", serial),
             Put("issued", issued, IssuedCertificate.item.does_not_exist()),
             Put("certificate", association, Certificate.item.does_not_exist()),
         ]

@@ -10,6 +10,7 @@ from mdmlib.services.associations import Associations, association, end_of_renew
 from mdmlib.services.bootstrap_token import BOOTSTRAP_TOKEN
 from mdmlib.services.checkin_events import CheckinEvents
 from mdmlib.services.checkin_message import ATTEMPTS, Received
+from mdmlib.services.device_identity import certificate_revoked
 from mdmlib.services.enrollment_links import link_permits
 from mdmlib.services.events import outbox_item
 from mdmlib.services.scep_challenges import LISTED_DEVICES, serial_hash
@@ -203,9 +204,11 @@ def same_life(record: Enrollment | None) -> "Condition":
 
 
 def _check_certificate(certificate: Certificate | None, message: Authenticate) -> None:
-    """Refuse a certificate that belongs to another enrollment, or was issued for another serial number."""
+    """Refuse a certificate that was revoked, belongs to another enrollment, or was issued for another serial number."""
     if certificate is None:
         return
+    if certificate.revoked_at is not None:
+        raise certificate_revoked()
     if certificate.associated_id not in {None, message.enrollment_id.value}:
         raise of_another_enrollment()
     if certificate.serial_hash is None:

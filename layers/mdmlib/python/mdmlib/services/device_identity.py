@@ -135,6 +135,8 @@ def role_of(certificate: VerifiedCertificate, device: Enrollment | None, *, at: 
     """
     if device is None:
         raise IdentityError("The enrollment is unknown.", code="unknown_enrollment")
+    if certificate.hash in (device.revoked_identities or ()):
+        raise certificate_revoked()
     if certificate.hash == device.identity:
         return Role.CURRENT
     if certificate.hash in (device.renewed_identities or ()):
@@ -142,3 +144,8 @@ def role_of(certificate: VerifiedCertificate, device: Enrollment | None, *, at: 
     if certificate.hash == device.previous_identity and at.timestamp() < (device.previous_identity_until or 0):
         return Role.PREVIOUS
     raise IdentityError("The certificate is not associated with the enrollment.", code="certificate_not_associated")
+
+
+def certificate_revoked() -> IdentityError:
+    """Return the error for a certificate that an administrator has revoked."""
+    return IdentityError("The certificate was revoked.", code="certificate_revoked")

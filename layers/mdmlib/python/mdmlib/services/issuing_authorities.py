@@ -17,7 +17,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from pynamodb.exceptions import DeleteError, PutError, UpdateError
 
-from mdmlib.apple.certificates import CaIdentity, new_certificate_authority
+from mdmlib.apple.certificates import CaIdentity, authority_key_id, new_certificate_authority
 from mdmlib.errors import BadRequestError, ConflictError, NotFoundError, UnavailableError
 from mdmlib.observability import logger
 from mdmlib.store.tables import CertificateAuthority
@@ -86,11 +86,6 @@ class IssuingAuthorities:
             answering += self.former[:1]
         return [authority.identity for authority in answering]
 
-    def name_of(self, identity: CaIdentity) -> str:
-        """Return the name of one of them."""
-        known = [self.current, *self.former, *([self.next] if self.next else [])]
-        return next(each.name for each in known if each.identity is identity)
-
 
 class IssuingAuthorityStore:
     """Makes, imports, activates and deletes CAs of ours. What was read of them is kept for five minutes."""
@@ -113,6 +108,20 @@ class IssuingAuthorityStore:
         """Return the CA that waits to follow, if there is one. Makes none."""
         self._refresh()
         return _at(self._known, self._now()).next if self._known else None
+
+    def find(self, name: str) -> IssuingAuthority | None:
+        """Return one of the CAs, if there is one of this name. Makes none."""
+        self._refresh()
+        return next((each for each in self._known if each.name == name), None)
+
+    def issuer_of(self, certificate: x509.Certificate) -> str | None:
+        """Return the name of the CA that issued a certificate, one that we have made; None when it is gone by now."""
+        key_id = certificate.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value
+        for each in self._known:
+            ca = each.identity.certificate
+            if ca.subject == certificate.issuer and authority_key_id(ca) == key_id:
+                return each.name
+        return None
 
     def prepare(self, *, replace_next: bool = False) -> CertificateAuthority:
         """Make the CA that is to follow the one in use; the first of a deployment is in use at once.

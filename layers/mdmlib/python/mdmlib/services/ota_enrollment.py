@@ -12,6 +12,7 @@ from mdmlib.apple import ota
 from mdmlib.apple.device_certificate import SignedContent
 from mdmlib.apple.identity import IdentityVerifier
 from mdmlib.errors import ForbiddenError, IdentityError
+from mdmlib.services.device_identity import certificate_revoked
 from mdmlib.services.enrollment_links import permits
 from mdmlib.services.scep_challenges import serial_hash
 from mdmlib.store import tables
@@ -100,6 +101,8 @@ class OtaEnrollment:
         item = _certificate(verifier.verify(signed.signer, at=self._now()).hash)
         if item is None or item.associated_id != tables.OTA_IDENTITY:
             raise IdentityError("The certificate is not one of over-the-air enrollment.", code="certificate_not_of_ota")
+        if item.revoked_at is not None:
+            raise certificate_revoked()
         if item.serial_hash and item.serial_hash != serial_hash(device.serial_number or ""):
             raise IdentityError("The certificate was issued for another device.", code="certificate_of_another_device")
         link = self._link(self._links.still_usable(item.link) if item.link else None)

@@ -21,6 +21,7 @@ and partitions beside them, whose keys hold a ``#``, which no enrollment's id do
 ``command#<uuid>``, ``!``             a command with its payload, once for all its enrollments
 ``cert#<sha256>``, ``!``              a device certificate and the enrollment that it is associated with
 ``challenge#<nonce>``, ``!``          a SCEP challenge that was redeemed
+``serial#<serial number>``, ``!``     the hash of a certificate that was issued here, by its serial number (hex)
 ``issued#<sha256>``, ``!``            a certificate issued by SCEP, for clients that lost the answer
 ``outbox#<shard>``, ``<event id>``    events that were committed with a record and not yet published
 ====================================  ==================================================================
@@ -60,6 +61,7 @@ COMMAND_PARTITION: Final = "command#"
 CERTIFICATE_PARTITION: Final = "cert#"
 CHALLENGE_PARTITION: Final = "challenge#"
 ISSUED_PARTITION: Final = "issued#"
+SERIAL_PARTITION: Final = "serial#"
 OUTBOX_PARTITION: Final = "outbox#"
 
 OTA_IDENTITY: Final = "ota#"
@@ -211,6 +213,8 @@ class Enrollment(EnrollmentItem, discriminator="enrollment"):
     previous_identity_until = NumberAttribute(null=True)
     renewed_identities: ListAttribute[str] = ListAttribute(null=True)
     """SHA-256 (hex) of certificates that renewals have issued and that the device has not used yet, in their order."""
+    revoked_identities: ListAttribute[str] = ListAttribute(null=True)
+    """SHA-256 (hex) of those among the above that were revoked."""
     renewal_stage = NumberAttribute(null=True)
     """Days before the identity's end (0: its end itself) that were last told of by ``mdm.IdentityExpiring``."""
     renewal_attempts = NumberAttribute(null=True)
@@ -328,6 +332,17 @@ class Certificate(EnrollmentItem, discriminator="certificate"):
     link = UnicodeAttribute(null=True)
     serial_hash = UnicodeAttribute(null=True)
     """Of the serial number of the only device that may enroll with it, where that was known when it was issued."""
+    issuer = UnicodeAttribute(null=True)
+    """The name of the CA of ours that issued it."""
+    serial_number = UnicodeAttribute(null=True)
+    """The certificate's own, hex without leading zeros; known of those that were issued here."""
+    revoked_at = NumberAttribute(null=True)
+
+
+class CertificateSerial(EnrollmentItem, discriminator="serial"):
+    """Leads from the serial number of a certificate that was issued here to its hash."""
+
+    certificate_hash = UnicodeAttribute()
 
 
 class RedeemedChallenge(EnrollmentItem, discriminator="challenge"):
@@ -381,6 +396,20 @@ class CertificateAuthority(ResourceItem, discriminator="ca"):
     activates_at = NumberAttribute(null=True)
     """When one of ours comes, or came, into use; null: nobody said yet (``scep`` itself: from the beginning)."""
     created_at = NumberAttribute()
+
+
+class RevokedCertificate(ResourceItem, discriminator="revoked_certificate"):
+    """Collection ``revoked_certificate``, name = the certificate's SHA-256 (hex): of these CRLs are made."""
+
+    serial_number = UnicodeAttribute(null=True)
+    """As its :class:`Certificate` has it; without it, it is in no CRL."""
+    issuer = UnicodeAttribute(null=True)
+    """The name of the CA of ours that issued it."""
+    enrollment_id = UnicodeAttribute(null=True)
+    reason = UnicodeAttribute()
+    """Of RFC 5280, in snake case."""
+    revoked_at = NumberAttribute()
+    not_after = NumberAttribute()
 
 
 class PushCertificate(ResourceItem, discriminator="push_certificate"):
