@@ -13,6 +13,7 @@ import typer
 from picomdm import (
     account_driven,
     ade,
+    backup,
     certificate_authorities,
     commands,
     device_authorities,
@@ -54,6 +55,8 @@ app.command("push")(devices.push)
 app.command("queues")(queues.list_queues)
 app.command("redrive")(queues.redrive)
 app.command("doctor")(doctor.doctor)
+app.command("export")(backup.export)
+app.command("import")(backup.import_)
 app.command("destroy")(stack.destroy)
 
 

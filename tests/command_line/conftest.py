@@ -38,7 +38,8 @@ def picomdm(aws: Emulator, capsys: pytest.CaptureFixture[str], monkeypatch: pyte
         code = run(arguments)
         captured = capsys.readouterr()
         # The functions run in this process too, and log as Lambda's do.
-        out = "".join(line for line in captured.out.splitlines(keepends=True) if not line.startswith('{"level"'))
+        logged = ('{"level"', '{"_aws"')
+        out = "".join(line for line in captured.out.splitlines(keepends=True) if not line.startswith(logged))
         return Said(code, out, captured.err)
 
     return picomdm
