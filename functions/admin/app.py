@@ -7,7 +7,7 @@ from aws_lambda_powertools.logging import correlation_paths
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from mdmlib import runtime
-from mdmlib.http import admin_edge, monitoring, nanomdm, v2, v2_checkin, v2_enrollment, v2_identity
+from mdmlib.http import admin_edge, monitoring, nanomdm, v2, v2_checkin, v2_enrollment, v2_identity, v2_push
 from mdmlib.observability import logger
 
 app = APIGatewayHttpResolver()
@@ -47,7 +47,54 @@ def get_push_certificate() -> Response[str]:
 @app.get("/v2/push-certificates")
 def list_push_certificates() -> Response[str]:
     """List the push certificates."""
-    return v2.list_push_certificates(admin_edge.decode(app.current_event), runtime.push_certificates())
+    return v2_push.list_push_certificates(admin_edge.decode(app.current_event), runtime.push_certificates())
+
+
+@app.post("/v2/push-certificates")
+def post_push_certificate() -> Response[str]:
+    """Store a push certificate."""
+    request = admin_edge.decode(app.current_event)
+    return v2_push.post_push_certificate(request, runtime.push_certificates(), runtime.push_certificate_requests())
+
+
+@app.post("/v2/push-certificate-requests")
+def post_push_certificate_request() -> Response[str]:
+    """Make a key and a request for its push certificate."""
+    request = admin_edge.decode(app.current_event)
+    return v2_push.post_push_certificate_request(request, runtime.push_certificate_requests())
+
+
+@app.get("/v2/push-certificate-requests")
+def list_push_certificate_requests() -> Response[str]:
+    """List the requests for push certificates."""
+    request = admin_edge.decode(app.current_event)
+    return v2_push.list_push_certificate_requests(request, runtime.push_certificate_requests())
+
+
+@app.get("/v2/push-certificate-requests/<request_id>")
+def get_push_certificate_request(request_id: str) -> Response[str]:
+    """Show a request for a push certificate."""
+    request = admin_edge.decode(app.current_event)
+    return v2_push.get_push_certificate_request(request_id, request, runtime.push_certificate_requests())
+
+
+@app.delete("/v2/push-certificate-requests/<request_id>")
+def delete_push_certificate_request(request_id: str) -> Response[str]:
+    """Forget a request for a push certificate."""
+    return v2_push.delete_push_certificate_request(request_id, runtime.push_certificate_requests())
+
+
+@app.post("/v2/push-certificate-requests/<request_id>/opened")
+def open_push_certificate_request(request_id: str) -> Response[str]:
+    """Read what mdmcert.download has made of a request."""
+    request = admin_edge.decode(app.current_event)
+    return v2_push.open_push_certificate_request(request_id, request, runtime.push_certificate_requests())
+
+
+@app.post("/v2/signed-push-certificate-requests")
+def sign_push_certificate_request() -> Response[str]:
+    """Vouch, as an MDM vendor, for a customer's request."""
+    return v2_push.sign_push_certificate_request(admin_edge.decode(app.current_event), runtime.now)
 
 
 @app.post("/v2/enrollment-links")

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from mdmlib.services.migration import Migration
     from mdmlib.services.ota_enrollment import OtaEnrollment
     from mdmlib.services.push import PushService
+    from mdmlib.services.push_certificate_requests import PushCertificateRequests
     from mdmlib.services.push_certificates import PushCertificates
     from mdmlib.services.push_queue import PushQueue
     from mdmlib.services.queue import CommandQueues
@@ -434,6 +435,17 @@ def push_certificates() -> "PushCertificates":
 
     bind_tables()
     return PushCertificates(sealer=sealer(), now=now)
+
+
+@cache
+def push_certificate_requests() -> "PushCertificateRequests":
+    """Return the requests for push certificates."""
+    import uuid
+
+    from mdmlib.services.push_certificate_requests import PushCertificateRequests
+
+    bind_tables()
+    return PushCertificateRequests(sealer=sealer(), now=now, new_id=lambda: uuid.uuid4().hex)
 
 
 @cache

@@ -10,6 +10,7 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -17,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
     load_der_private_key,
     load_pem_private_key,
+    pkcs12,
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
@@ -231,36 +233,52 @@ class PushIdentity:
     """PKCS #8, unencrypted."""
 
     @classmethod
-    def decode(cls, pem: bytes) -> Self:
+    def decode(cls, pem: bytes, password: str | None = None) -> Self:
         """Read a certificate and its key from PEM blocks in any order; of each kind the last one counts.
 
         Blocks that were concatenated without a line break are told apart. Raises
         :class:`~mdmlib.errors.BadRequestError` with what is wrong.
         """
         certificate_pem = key_pem = None
+        encrypted = False
         for label, block in pem_blocks(pem):
             if label == "CERTIFICATE":
                 certificate_pem = block
-            elif label == "ENCRYPTED PRIVATE KEY" or b"\nProc-Type: 4,ENCRYPTED" in block:
-                raise BadRequestError("private key PEM appears to be encrypted", code="private_key_encrypted")
             elif label.endswith("PRIVATE KEY"):
-                key_pem = block
+                key_pem, encrypted = block, b"ENCRYPTED" in block
             else:
                 raise BadRequestError(f'unrecognized PEM type: "{label}"', code="pem_type_unknown")
+            if encrypted and password is None:
+                raise BadRequestError("private key PEM appears to be encrypted", code="private_key_encrypted")
         if certificate_pem is None:
             raise BadRequestError("There is no certificate in the PEM.", code="certificate_missing")
         if key_pem is None:
             raise BadRequestError("There is no private key in the PEM.", code="private_key_missing")
+        certificate = decode_push_certificate(certificate_pem)
         try:
-            certificate = x509.load_pem_x509_certificate(certificate_pem)
-            public = spki(certificate.public_key())
-        except (UnsupportedAlgorithm, x509.InvalidVersion, ValueError) as error:
-            raise BadRequestError("The certificate cannot be read.", code="certificate_unreadable") from error
-        try:
-            key = load_pem_private_key(key_pem, password=None)
+            key = load_pem_private_key(key_pem, password.encode() if encrypted and password else None)
         except (UnsupportedAlgorithm, ValueError, TypeError) as error:
             raise BadRequestError("The private key cannot be read.", code="private_key_unreadable") from error
-        if spki(key.public_key()) != public:
+        return cls.of(certificate, key)
+
+    @classmethod
+    def decode_pkcs12(cls, encoded: bytes, password: str | None) -> Self:
+        """Read the same from a PKCS #12 file (``.p12``, ``.pfx``). Raises as :meth:`decode` does."""
+        try:
+            loaded = pkcs12.load_pkcs12(encoded, password.encode() if password else None)
+        except (UnsupportedAlgorithm, x509.InvalidVersion, ValueError, TypeError) as error:
+            raise BadRequestError(
+                "The PKCS #12 file cannot be read: it is none, its password is another one, or missing.",
+                code="pkcs12_unreadable",
+            ) from error
+        if loaded.cert is None or loaded.key is None:
+            raise BadRequestError("The PKCS #12 file lacks the certificate or its key.", code="private_key_missing")
+        return cls.of(loaded.cert.certificate, loaded.key)
+
+    @classmethod
+    def of(cls, certificate: x509.Certificate, key: PrivateKeyTypes) -> Self:
+        """Put a certificate and its key together. Raises :class:`~mdmlib.errors.BadRequestError`."""
+        if spki(key.public_key()) != _spki_of(certificate):
             raise BadRequestError(
                 "The private key is not the one of this certificate.", code="private_key_of_another_certificate"
             )
@@ -270,6 +288,23 @@ class PushIdentity:
             certificate_pem=certificate.public_bytes(Encoding.PEM),
             private_key_pem=key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
         )
+
+
+def decode_push_certificate(pem: bytes) -> x509.Certificate:
+    """Read a certificate, PEM. Raises :class:`~mdmlib.errors.BadRequestError`."""
+    try:
+        certificate = x509.load_pem_x509_certificate(pem)
+    except (UnsupportedAlgorithm, x509.InvalidVersion, ValueError) as error:
+        raise BadRequestError("The certificate cannot be read.", code="certificate_unreadable") from error
+    _spki_of(certificate)
+    return certificate
+
+
+def _spki_of(certificate: x509.Certificate) -> bytes:
+    try:
+        return spki(certificate.public_key())
+    except (UnsupportedAlgorithm, ValueError) as error:
+        raise BadRequestError("The certificate cannot be read.", code="certificate_unreadable") from error
 
 
 _PEM_BLOCK: Final = re.compile(

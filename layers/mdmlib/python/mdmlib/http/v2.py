@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from mdmlib.services.certificate_authority import CertificateAuthorityService
     from mdmlib.services.enrollment_links import EnrollmentLinks
     from mdmlib.services.enrollments import EnrollmentEntry, Enrollments, Page, QueuedCommand, ReportedResult
-    from mdmlib.services.push_certificates import PushCertificates
     from mdmlib.services.queue import CommandQueues
     from mdmlib.services.webhooks import Webhooks
     from mdmlib.store.tables import EnrollmentLink, WebhookSubscription
@@ -190,24 +189,6 @@ def delete_webhook(subscription_id: str, webhooks: "Webhooks") -> "Response[str]
     """``DELETE /v2/webhooks/{id}``: send it no more events."""
     webhooks.delete(subscription_id)
     return no_content()
-
-
-# Push certificates
-
-
-def list_push_certificates(request: AdminRequest, push_certificates: "PushCertificates") -> "Response[str]":
-    """``GET /v2/push-certificates``: the topics, and until when their certificates are good."""
-    Fields(request.query, known=())
-    return answer_v2(
-        HTTPStatus.OK,
-        {
-            "push_certificates": [
-                {"topic": info.topic, "not_after": rfc3339(info.not_after.timestamp())}
-                for info in push_certificates.topics()
-            ],
-            "next_cursor": None,
-        },
-    )
 
 
 # How things look

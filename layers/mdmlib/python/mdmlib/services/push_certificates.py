@@ -5,11 +5,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
-from mdmlib.apple.certificates import PushIdentity
-from mdmlib.errors import NotFoundError
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from mdmlib.apple.certificates import PushIdentity, decode_push_certificate
+from mdmlib.errors import BadRequestError, ConflictError, NotFoundError
 from mdmlib.store.tables import PushCertificate
 
 if TYPE_CHECKING:
+    from mdmlib.services.push_certificate_requests import PushCertificateRequests
     from mdmlib.store.sealing import Sealer
 
 _COLLECTION: Final = "push_certificate"
@@ -41,7 +45,69 @@ class PushCertificates:
 
         Raises :class:`~mdmlib.errors.BadRequestError` with what is wrong with them.
         """
-        identity = PushIdentity.decode(pem)
+        return self._store(PushIdentity.decode(pem))
+
+    def replace(
+        self,
+        encoded: bytes,
+        *,
+        is_pkcs12: bool,
+        password: str | None,
+        requests: "PushCertificateRequests",
+        force: bool,
+    ) -> PushCertificateInfo:
+        """Store a certificate, with its key or that of the request that it was issued for.
+
+        Unless ``force`` is set, one of another topic than those that are there is refused, and one that has ended:
+        that is what goes wrong when a certificate is renewed. Raises :class:`~mdmlib.errors.BadRequestError` and
+        :class:`~mdmlib.errors.ConflictError`.
+        """
+        waiting = None
+        if is_pkcs12:
+            identity = PushIdentity.decode_pkcs12(encoded, password)
+        elif b"PRIVATE KEY-----" in encoded:
+            identity = PushIdentity.decode(encoded, password)
+        else:
+            certificate = decode_push_certificate(encoded)
+            waiting = requests.key_of(certificate)
+            if waiting is None:
+                if stored := self._stored(certificate):
+                    return stored
+                raise BadRequestError(
+                    "The certificate has no private key with it, and was issued for none of the requests made here.",
+                    code="private_key_missing",
+                )
+            identity = PushIdentity.of(certificate, waiting[1])
+        if not force:
+            self._refuse_mistakes(identity)
+        info = self._store(identity)
+        if waiting:
+            # Last: until the certificate is stored, the key is nowhere else.
+            requests.delete(waiting[0])
+        return info
+
+    def _stored(self, certificate: x509.Certificate) -> PushCertificateInfo | None:
+        """Return what is known of a certificate that is stored already, by a request whose answer was lost."""
+        pem = certificate.public_bytes(Encoding.PEM)
+        return next((_info(item) for item in PushCertificate.query(_COLLECTION) if item.certificate == pem), None)
+
+    def _refuse_mistakes(self, identity: PushIdentity) -> None:
+        if identity.not_after <= self._now():
+            raise ConflictError(
+                f"The certificate has ended on {identity.not_after:%Y-%m-%d}; APNs would refuse it.",
+                code="certificate_expired",
+            )
+        others = self.topics()
+        if others and identity.topic not in {other.topic for other in others}:
+            known = "; ".join(f"{other.topic} (until {other.not_after:%Y-%m-%d})" for other in others)
+            raise ConflictError(
+                f"The certificate is for the topic {identity.topic}, and devices have enrolled for: {known}. They can "
+                "never be woken by another topic. To renew, press Renew beside the certificate of that topic in "
+                "Apple's portal, signed in with the account that made it. For a further topic, send force.",
+                code="another_topic",
+            )
+
+    def _store(self, identity: PushIdentity) -> PushCertificateInfo:
         item = PushCertificate(
             _COLLECTION,
             identity.topic,

@@ -423,6 +423,18 @@ class PushCertificate(ResourceItem, discriminator="push_certificate"):
     uploaded_at = NumberAttribute()
 
 
+class PushCertificateRequest(ResourceItem, discriminator="push_certificate_request"):
+    """Collection ``push_certificate_request``, name = a random id: a key that waits for its push certificate."""
+
+    csr = BinaryAttribute(legacy_encoding=False)
+    """DER."""
+    certificate = BinaryAttribute(legacy_encoding=False)
+    """DER: self-signed, for who answers with an envelope."""
+    private_key = BinaryAttribute(legacy_encoding=False)
+    """PKCS #8 DER, sealed for ``push_certificate_request/<id>``."""
+    created_at = NumberAttribute()
+
+
 class EnrollmentLink(ResourceItem, discriminator="enrollment_link"):
     """Collection ``enrollment_link``, name = the link's public id (a part of the SHA-256 of its token)."""
 
