@@ -1,12 +1,8 @@
 """``picomdm command``, ``picomdm results``: queueing commands, and what became of them."""
 
 import json
-import plistlib
 import sys
-import time
-from base64 import b64decode, b64encode
 from collections.abc import Iterable
-from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -14,18 +10,33 @@ from uuid import uuid4
 
 import typer
 
-from picomdm.admin_api import AdminAPI, path_part
+from picomdm.admin_api import path_part
 from picomdm.command_fields import FORMS, fields_of, is_field
 from picomdm.context import JSON, operator_of
 from picomdm.durations import seconds_of
 from picomdm.errors import CommandLineError, SetupError
-from picomdm.terminal import Terminal
+from picomdm.results import await_result, find_result, first_error, readable, show_result
+from picomdm.send import BY_FIELDS, RequestTypes, show_job
 
 app: Final = typer.Typer(help="Queue commands, and list those that wait.", no_args_is_help=True)
-_POLL_SECONDS: Final = 1.0
+send_app: Final = typer.Typer(
+    cls=RequestTypes,
+    help="""Queue a command and wake its devices: one sub-command a request type, its fields are options.
+
+    picomdm command send device-lock --pin 123456 --to serial:C02XXXX
+
+    Or in the form that takes every request type, with its fields behind it:
+
+    picomdm command send UDID DeviceInformation queries+=OSVersion --wait 5m
+    """,
+    no_args_is_help=True,
+    # What begins with an option of the form for all is for that.
+    context_settings={"ignore_unknown_options": True},
+)
+app.add_typer(send_app, name="send")
 
 
-@app.command()
+@send_app.command(BY_FIELDS, hidden=True)
 def send(
     context: typer.Context,
     *,
@@ -73,8 +84,8 @@ def send(
         terminal.answer(sent, lambda: terminal.facts({"queued": sent["request_type"], "uuid": sent["command_uuid"]}))
         return
     terminal.note(f"[dim]Queued {sent['request_type']} as {sent['command_uuid']}.[/dim]")
-    result = _await_result(operator.api, terminal, enrollment_id, sent["command_uuid"], seconds)
-    terminal.answer(sent | {"result": result}, lambda: _show_result(terminal, result))
+    result = await_result(operator.api, terminal, enrollment_id, sent["command_uuid"], seconds)
+    terminal.answer(sent | {"result": result}, lambda: show_result(terminal, result))
     if result["status"] != "Acknowledged":
         raise typer.Exit(1)
 
@@ -109,6 +120,46 @@ def list_commands(
             empty="Nothing waits.",
         ),
     )
+
+
+@app.command()
+def jobs(
+    context: typer.Context,
+    *,
+    job_id: Annotated[str | None, typer.Argument(metavar="JOB", help="One job; else the newest 100.")] = None,
+    stop: Annotated[bool, typer.Option("--stop", help="Stop it. What it has queued stays queued.")] = False,
+    _json: JSON = False,
+) -> None:
+    """Show how commands for many are getting on: those for all, for types, and for many serial numbers."""
+    operator = operator_of(context)
+    terminal = operator.terminal
+    if job_id is None:
+        if stop:
+            raise typer.BadParameter("Say which JOB to stop.")
+        found = operator.api.get("/v2/command-jobs")["command_jobs"]
+        terminal.answer(
+            {"command_jobs": found},
+            lambda: terminal.table(
+                ("JOB", "REQUEST TYPE", "STATE", "DONE", "QUEUED", "REFUSED", "BEGUN"),
+                [
+                    (
+                        job["id"],
+                        job["request_type"],
+                        job["state"],
+                        f"{job['progress']:.0%}",
+                        job["queued"],
+                        job["refused"],
+                        terminal.ago(job["created_at"]),
+                    )
+                    for job in found
+                ],
+                empty="No jobs.",
+            ),
+        )
+        return
+    method = "DELETE" if stop else "GET"
+    job = operator.api.request(method, f"/v2/command-jobs/{path_part(job_id)}", repeatable=True)
+    terminal.answer(job, lambda: show_job(terminal, job))
 
 
 @app.command()
@@ -160,13 +211,13 @@ def results(
     terminal = operator.terminal
     path = f"/v2/enrollments/{path_part(enrollment_id)}/results"
     if command_uuid:
-        result = _find_result(operator.api, enrollment_id, command_uuid)
+        result = find_result(operator.api, enrollment_id, command_uuid)
         if result is None:
             raise CommandLineError(
                 f"There is no result of {command_uuid} (yet); see: picomdm command list {enrollment_id}",
                 code="no_result",
             )
-        terminal.answer(result | {"report": _readable(result)}, lambda: _show_result(terminal, result))
+        terminal.answer(result | {"report": readable(result)}, lambda: show_result(terminal, result))
         return
     found = _newest(operator.api.entries(path, "results", payloads="true" if payloads else "false"), limit)
     terminal.answer(
@@ -179,7 +230,7 @@ def results(
                     entry["request_type"],
                     entry["status"],
                     terminal.ago(entry["reported_at"]),
-                    _first_error(entry),
+                    first_error(entry),
                 )
                 for entry in found
             ],
@@ -201,76 +252,9 @@ def _read_document(file: str) -> dict[str, Any]:
     return document
 
 
-def _find_result(api: AdminAPI, enrollment_id: str, command_uuid: str) -> dict[str, Any] | None:
-    path = f"/v2/enrollments/{path_part(enrollment_id)}/results"
-    return next(api.entries(path, "results", command_uuid=command_uuid), None)
-
-
-def _await_result(
-    api: AdminAPI, terminal: Terminal, enrollment_id: str, command_uuid: str, seconds: int
-) -> dict[str, Any]:
-    begun = time.monotonic()
-    with terminal.progress("Waiting for the device …") as tell:
-        while True:
-            if result := _find_result(api, enrollment_id, command_uuid):
-                return result
-            waited = time.monotonic() - begun
-            if waited >= seconds:
-                raise CommandLineError(
-                    f"No final report in {seconds} seconds. The command waits on; later see: "
-                    f"picomdm results {enrollment_id} {command_uuid}",
-                    code="no_result",
-                )
-            tell(f"Waiting for the device, {waited:.0f} s …")
-            time.sleep(_POLL_SECONDS)
-
-
 def _newest(entries: Iterable[dict[str, Any]], limit: int) -> list[dict[str, Any]]:
     # The server lists by UUID, for that is what it finds results by.
     return sorted(entries, key=lambda entry: str(entry["reported_at"]), reverse=True)[:limit]
-
-
-def _show_result(terminal: Terminal, result: dict[str, Any]) -> None:
-    terminal.facts(
-        {
-            "uuid": result["command_uuid"],
-            "request type": result["request_type"],
-            "status": result["status"],
-            "reported": terminal.ago(result["reported_at"]),
-            "error": _first_error(result),
-        }
-    )
-    report = _readable(result)
-    if report is None:
-        terminal.note("[dim]The report itself is not kept any more.[/dim]")
-        return
-    terminal.plain(json.dumps(report, indent=2, ensure_ascii=False))
-
-
-def _readable(result: dict[str, Any]) -> Any:  # noqa: ANN401 - whatever the device reported
-    """Return the report's property list as JSON has it: dates as text, bytes as base64."""
-    if result["payload"] is None:
-        return None
-    raw = b64decode(result["payload"])
-    try:
-        report = plistlib.loads(raw)
-    except (ValueError, plistlib.InvalidFileException):
-        return result["payload"]
-    return json.loads(json.dumps(report, default=_as_json))
-
-
-def _as_json(value: object) -> str:
-    if isinstance(value, bytes):
-        return b64encode(value).decode()
-    return value.isoformat() if isinstance(value, datetime) else str(value)
-
-
-def _first_error(entry: dict[str, Any]) -> str | None:
-    chain = entry["error_chain"]
-    if not chain:
-        return None
-    first = chain[0]
-    return str(first.get("LocalizedDescription") or first.get("USEnglishDescription") or first.get("ErrorCode"))
 
 
 def _state(entry: dict[str, Any]) -> str:

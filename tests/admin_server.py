@@ -33,7 +33,9 @@ class _Handler(BaseHTTPRequestHandler):
         headers = dict(self.headers.items())
         self.server.requests.append((self.command, self.path, headers))
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        of_commands = re.match(r"/migration|/v1/(commands|push/)|/v2/enrollments/[^/]+/(commands|results)", path)
+        of_commands = re.match(
+            r"/migration|/v1/(commands|push/)|/v2/command|/v2/enrollments/[^/]+/(commands|results)", path
+        )
         function = self.server.commands if of_commands else self.server.admin
         answer = function.request(self.command, path, body or None, headers=headers, query=dict(parse_qsl(url.query)))
         self.send_response(answer.status)

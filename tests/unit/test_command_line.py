@@ -18,6 +18,7 @@ from picomdm.deployment import Deployment
 from picomdm.durations import seconds_of
 from picomdm.errors import RefusedError, UnreachableError
 from picomdm.main import app
+from picomdm.send import RequestTypes
 from picomdm.terminal import Terminal
 
 Handler = Callable[[httpx.Request], httpx.Response]
@@ -232,7 +233,7 @@ def test_the_documentation_names_every_command() -> None:
 
 def paths(command: Any, *names: str) -> Iterator[str]:
     """Yield what is typed for each command that help shows."""
-    if not isinstance(command, TyperGroup):
+    if not isinstance(command, TyperGroup) or isinstance(command, RequestTypes):
         yield " ".join(names)
         return
     for name, child in command.commands.items():

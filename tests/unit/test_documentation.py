@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 
 from local.webhook_listener import sign
 from picomdm.main import app as command_line
+from picomdm.send import BY_FIELDS, RequestTypes
 from tests.event_schemas import assert_conforms
 from tools import architecture_picture, template_tables
 
@@ -153,6 +154,8 @@ def assert_picomdm_takes(words: list[str]) -> None:
     command = typer.main.get_command(command_line)
     while isinstance(command, TyperGroup) and words[0] in command.commands:
         command, words = command.commands[words[0]], words[1:]
+    if isinstance(command, RequestTypes):
+        command = command.get_command(None, words[0]) or command.commands[BY_FIELDS]
     assert not isinstance(command, TyperGroup) or words[0].isupper(), words
     options = {option for parameter in command.params for option in parameter.opts} | {"--help"}
     unknown = {word for word in words if word.startswith("--") and word.partition("=")[0] not in options}
