@@ -16,6 +16,7 @@ from picomdm import (
     backup,
     certificate_authorities,
     commands,
+    cost,
     device_authorities,
     devices,
     doctor,
@@ -55,6 +56,7 @@ app.command("results")(commands.results)
 app.command("push")(devices.push)
 app.command("queues")(queues.list_queues)
 app.command("redrive")(queues.redrive)
+app.command("cost")(cost.cost)
 app.command("doctor")(doctor.doctor)
 app.command("export")(backup.export)
 app.command("import")(backup.import_)
