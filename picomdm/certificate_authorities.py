@@ -57,7 +57,7 @@ def import_authority(
     *,
     file: Annotated[Path, typer.Argument(help="PEM with the certificate and its key, or a .p12 file.")],
     password_file: Annotated[
-        Path | None, typer.Option(help="Where the password of the key is, if it is encrypted; - is stdin.")
+        Path | None, typer.Option(help="Where the password of the key is, if it is encrypted.")
     ] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Delete one that waits already.")] = False,
     _json: JSON = False,

@@ -24,6 +24,7 @@ from picomdm import (
     enrollment_profile,
     push_certificates,
     queues,
+    scep,
     stack,
     webhooks,
 )
@@ -46,6 +47,7 @@ app.add_typer(device_authorities.app, name="device-ca")
 app.add_typer(enrollment_profile.app, name="enrollment-profile")
 app.add_typer(push_certificates.app, name="push-cert")
 app.add_typer(push_certificates.app, name="pushcert", hidden=True)
+app.add_typer(scep.app, name="scep")
 app.add_typer(commands.app, name="command")
 app.add_typer(commands.app, name="commands", hidden=True)
 app.add_typer(devices.app, name="device")

@@ -14,6 +14,7 @@ from mdmlib.apple.identity import IdentityVerifier, VerifiedCertificate
 from mdmlib.services.certificate_authority import CertificateAuthorityService
 from mdmlib.services.issuing_authorities import IssuingAuthorityStore
 from mdmlib.services.scep_challenges import ScepChallenges
+from mdmlib.services.static_challenge import StaticChallenge
 from mdmlib.settings import Settings
 from mdmlib.store.enrollments import EnrollmentStore
 from mdmlib.store.sealing import Sealer
@@ -56,6 +57,7 @@ class Authority:
             authorities=IssuingAuthorityStore(sealer=self.sealer, settings=settings_, now=self.clock),
             enrollments=enrollments or EnrollmentStore(),
             challenges=self.challenges,
+            static_challenge=StaticChallenge(sealer=self.sealer, now=self.clock),
             settings=settings_,
             now=self.clock,
         )
@@ -96,10 +98,12 @@ class Authority:
 class IdentifiedDevice(FleetDevice):
     """A device of the fleet with an identity from the CA."""
 
-    def __init__(self, fleet: Fleet, udid: str, authority: Authority, client: ScepClient) -> None:
+    def __init__(
+        self, fleet: Fleet, udid: str, authority: Authority, client: ScepClient, *, challenge: str | None = None
+    ) -> None:
         super().__init__(fleet, udid)
         self.authority, self.client = authority, client
-        self.issued = authority.enroll(client, authority.challenge()).certificate
+        self.issued = authority.enroll(client, challenge or authority.challenge()).certificate
 
     @property
     def certificate(self) -> VerifiedCertificate:

@@ -7,7 +7,17 @@ from aws_lambda_powertools.logging import correlation_paths
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from mdmlib import runtime
-from mdmlib.http import admin_edge, monitoring, nanomdm, v2, v2_checkin, v2_enrollment, v2_identity, v2_push
+from mdmlib.http import (
+    admin_edge,
+    micromdm,
+    monitoring,
+    nanomdm,
+    v2,
+    v2_checkin,
+    v2_enrollment,
+    v2_identity,
+    v2_push,
+)
 from mdmlib.observability import logger
 
 app = APIGatewayHttpResolver()
@@ -203,6 +213,37 @@ def post_certificate_revocation() -> Response[str]:
 def list_certificate_revocations() -> Response[str]:
     """List the certificates that are revoked."""
     return v2_identity.list_certificate_revocations(admin_edge.decode(app.current_event), runtime.revocations())
+
+
+@app.post("/v1/challenge")
+def post_challenge() -> Response[str]:
+    """Make a SCEP challenge for one identity."""
+    return micromdm.new_challenge(runtime.scep_challenges(), runtime.certificate_authority())
+
+
+@app.post("/v2/scep-challenges")
+def post_scep_challenge() -> Response[str]:
+    """Make a SCEP challenge for one identity."""
+    request = admin_edge.decode(app.current_event)
+    return v2_identity.post_scep_challenge(request, runtime.scep_challenges(), runtime.certificate_authority())
+
+
+@app.put("/v2/scep-challenges/static")
+def put_static_challenge() -> Response[str]:
+    """Set the static SCEP challenge."""
+    return v2_identity.put_static_challenge(admin_edge.decode(app.current_event), runtime.static_challenge())
+
+
+@app.get("/v2/scep-challenges/static")
+def get_static_challenge() -> Response[str]:
+    """Tell whether there is a static SCEP challenge."""
+    return v2_identity.get_static_challenge(admin_edge.decode(app.current_event), runtime.static_challenge())
+
+
+@app.delete("/v2/scep-challenges/static")
+def delete_static_challenge() -> Response[str]:
+    """End the static SCEP challenge."""
+    return v2_identity.delete_static_challenge(runtime.static_challenge())
 
 
 @app.put("/v2/account-driven-enrollment")

@@ -138,3 +138,20 @@ def test_people_enroll_by_signing_in_until_it_is_off(picomdm: CommandLine) -> No
     assert re.search(r"modes +Mac: device, all others: user", picomdm("account-driven", "show").out)
     assert picomdm("account-driven", "off").code == 0
     assert picomdm("account-driven", "show").code == 1
+
+
+def test_challenges_for_the_profiles_of_others(picomdm: CommandLine, tmp_path: Path) -> None:
+    short, secret = tmp_path / "short", tmp_path / "secret"
+    short.write_text("short\n")
+    secret.write_text("correct horse\n")
+    made = picomdm("scep", "challenge", "--expires-in", "1h", "--serial", "C02X", "--json").document
+    assert made["serial_number"] == "C02X"
+    assert re.fullmatch(r"[A-Za-z0-9+/]{115}\n", picomdm("scep", "challenge").out)
+    assert picomdm("scep", "challenge", "--expires-in", "90d").code == 1
+
+    assert picomdm("scep", "static", "show").out == "None.\n"
+    assert picomdm("scep", "static", "set", str(short)).code == 1
+    assert picomdm("scep", "static", "set", str(secret)).out == "Set.\n"
+    assert picomdm("scep", "static", "show").out.startswith("Set ")
+    assert picomdm("scep", "static", "off").code == 0
+    assert picomdm("scep", "static", "show").out == "None.\n"

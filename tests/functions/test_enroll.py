@@ -1,6 +1,7 @@
 """The enroll function, from the gateway's event to its answer."""
 
 import base64
+import json
 import plistlib
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -10,10 +11,13 @@ from urllib.parse import quote
 import pytest
 from cryptography import x509
 
+from functions.admin import app as admin
 from functions.enroll import app as enroll
 from local.emulator import Emulator
 from mdmlib import runtime
+from mdmlib.services.scep_challenges import serial_hash
 from mdmlib.settings import Settings
+from tests.api_description import DescribedGateway
 from tests.aws_calls import DynamoDBCalls
 from tests.gateway import Answer, Gateway, http_event
 from tests.genuine_devices import MAC, GenuineDevice, check_in
@@ -301,3 +305,70 @@ def test_a_link_that_is_over_still_says_who_it_was_for(enrollment: Enrollment) -
     record = runtime.enrollments().get(MAC["UDID"])
     assert record
     assert record.link == link.name
+
+
+# Challenges of an administrator's
+
+
+@pytest.mark.parametrize("path", ["/v1/challenge", "/v2/scep-challenges"])
+def test_a_challenge_from_the_api_is_good_once(enrollment: Enrollment, path: str) -> None:
+    made = DescribedGateway(admin.lambda_handler).request("POST", path)
+    challenge = made.document["string"] if path == "/v1/challenge" else made.document["challenge"]
+    assert made.status == (200 if path == "/v1/challenge" else 201)
+    client, other = ScepClient(enrollment.ca()), ScepClient(enrollment.ca(), key=rsa_key("another"))
+
+    first = enrollment.scep("operation=PKIOperation", client.request(challenge))
+    second = enrollment.scep("operation=PKIOperation", other.request(challenge))
+
+    assert client.read(first.body).status == "0"
+    assert other.read(second.body).fail_info == "2"
+
+
+def test_micromdms_challenge_is_answered_as_it_does(enrollment: Enrollment) -> None:
+    answer = Gateway(admin.lambda_handler).request("POST", "/v1/challenge")
+
+    assert answer.headers["content-type"] == "application/json; charset=utf-8"
+    assert answer.body == f'{{\n  "string": "{answer.document["string"]}"\n}}\n'.encode()
+
+
+def test_a_challenge_is_made_for_a_time_and_a_device(enrollment: Enrollment) -> None:
+    gateway = DescribedGateway(admin.lambda_handler)
+
+    made = gateway.post("/v2/scep-challenges", {"expires_in": 60, "serial_number": "C02X"}).document
+
+    found = runtime.scep_challenges().recognize(made["challenge"])
+    assert (found.link_id, found.serial_hash) == (None, serial_hash("C02X"))
+    assert found.expires_at == datetime.fromisoformat(made["expires_at"]).timestamp()
+    assert made["serial_number"] == "C02X"
+    for wrong in ({"expires_in": 59}, {"expires_in": 31 * 86_400}, {"serial": "x"}):
+        assert gateway.post("/v2/scep-challenges", wrong).status == 400
+
+
+def test_a_static_challenge_is_set_and_told_to_nobody(enrollment: Enrollment, caplog: pytest.LogCaptureFixture) -> None:
+    gateway, path, secret = DescribedGateway(admin.lambda_handler), "/v2/scep-challenges/static", "correct horse"
+    assert gateway.get(path).document == {"set_at": None}
+    assert gateway.request("PUT", path, b'{"challenge": "short"}').document["field"] == "challenge"
+
+    stored = gateway.request("PUT", path, json.dumps({"challenge": secret}).encode())
+
+    assert stored.document["set_at"]
+    assert gateway.get(path).document == stored.document
+    client = ScepClient(enrollment.ca())
+    answer = enrollment.scep("operation=PKIOperation", client.request(secret))
+    assert client.read(answer.body).status == "0"
+    assert secret not in "".join(str(record.__dict__) for record in caplog.records)
+    assert [gateway.delete(path).status for _ in range(2)] == [204, 204]
+    assert gateway.get(path).document == {"set_at": None}
+
+
+def test_the_next_ca_is_told_of_by_the_one_in_use(enrollment: Enrollment, token: str) -> None:
+    refused = enrollment.scep("operation=GetNextCACert")
+    assert (refused.status, refused.body) == (400, b"")
+    runtime.certificate_authority().load()
+    runtime.certificate_authorities().prepare()
+    runtime.forget()
+
+    assert b"GetNextCACert" in enrollment.scep("operation=GetCACaps").body.split()
+    answer = enrollment.scep("operation=GetNextCACert&message=any")
+
+    assert (answer.status, answer.headers["content-type"]) == (200, "application/x-x509-next-ca-cert")

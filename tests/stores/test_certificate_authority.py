@@ -17,9 +17,12 @@ from mdmlib.apple.certificates import issue, new_certificate_authority
 from mdmlib.apple.checkin import decode_checkin
 from mdmlib.apple.cms import SignerCertificate
 from mdmlib.apple.identity import IdentityVerifier
-from mdmlib.errors import MalformedBodyError, UnavailableError
+from mdmlib.errors import BadRequestError, IdentityError, MalformedBodyError, UnavailableError
 from mdmlib.services.associations import MAX_RENEWED
+from mdmlib.services.revocations import Revocations
+from mdmlib.services.static_challenge import StaticChallenge
 from mdmlib.store import tables
+from mdmlib.store.enrollments import EnrollmentStore
 from mdmlib.store.tables import (
     Certificate,
     CertificateAuthority,
@@ -28,9 +31,10 @@ from mdmlib.store.tables import (
     IssuedCertificate,
     RedeemedChallenge,
 )
+from tests.aws_calls import DynamoDBCalls
 from tests.deployment import Clock
 from tests.fleet import Fleet
-from tests.scep_authority import LINK, UDID, Authority, IdentifiedDevice, Interrupted
+from tests.scep_authority import HOUR, LINK, UDID, Authority, IdentifiedDevice, Interrupted
 from tests.scep_client import rsa_key
 
 AUTHENTICATE = plistlib.dumps({"MessageType": "Authenticate", "UDID": UDID, "Topic": "com.apple.mgmt.External.x"})
@@ -250,6 +254,125 @@ def test_what_is_no_message_costs_no_call(authority: Authority) -> None:
         authority.service.pki_operation(b"no message")
 
     assert list(CertificateAuthority.query("ca")) == []
+
+
+# Challenges of an administrator's
+
+
+STATIC = "correct horse battery staple"
+
+
+@pytest.fixture
+def static(authority: Authority) -> StaticChallenge:
+    return StaticChallenge(sealer=authority.sealer, now=authority.clock)
+
+
+def test_a_static_challenge_is_off_until_it_is_set_and_stored_sealed(
+    authority: Authority, static: StaticChallenge, clock: Clock
+) -> None:
+    client = authority.client()
+    assert authority.enroll(client, STATIC).fail_info == BAD_REQUEST
+    assert items(EnrollmentItem) == []
+
+    stored = static.set(STATIC)
+
+    assert STATIC.encode() not in bytes(stored.challenge)
+    # Running processes notice within a minute.
+    assert authority.enroll(client, STATIC).fail_info == BAD_REQUEST
+    clock.advance(minutes=1)
+    assert authority.enroll(client, STATIC).certificate.public_key() == client.key.public_key()
+
+
+def test_a_static_challenge_is_good_for_many_until_it_ends(
+    authority: Authority, static: StaticChallenge, clock: Clock
+) -> None:
+    static.set(STATIC)
+    for name in ("device", "another"):
+        assert authority.enroll(authority.client(key=rsa_key(name)), STATIC).status == "0"
+
+    static.end()
+    static.end()
+    clock.advance(minutes=1)
+    assert authority.enroll(authority.client(key=rsa_key("third")), STATIC).fail_info == BAD_REQUEST
+    assert len(items(Certificate)) == 2
+
+
+@pytest.mark.parametrize("guess", ["", "correct horse", STATIC + "x", STATIC.upper(), "ünïcode challenge"])
+def test_what_is_not_the_static_challenge_gets_nothing_and_nothing_is_written(
+    authority: Authority, static: StaticChallenge, guess: str
+) -> None:
+    static.set(STATIC)
+
+    assert authority.enroll(authority.client(), core.UTF8String(guess)).fail_info == BAD_REQUEST
+    assert items(EnrollmentItem) == []
+
+
+def test_whoever_guesses_costs_one_read_a_minute(authority: Authority, static: StaticChallenge) -> None:
+    static.set(STATIC)
+    calls = DynamoDBCalls(tables.dynamodb_client())
+    client = authority.client()
+    calls.take()
+
+    for guess in ("guess", "another guess", "a third guess"):
+        authority.enroll(client, guess)
+
+    assert calls.take() == ["GetItem"]
+
+
+@pytest.mark.parametrize("challenge", ["short", "x" * 256])
+def test_a_static_challenge_has_to_be_a_secret(static: StaticChallenge, challenge: str) -> None:
+    with pytest.raises(BadRequestError) as refused:
+        static.set(challenge)
+
+    assert refused.value.field == "challenge"
+    assert static.get() is None
+
+
+def test_who_asks_again_with_the_static_challenge_gets_the_same_certificate(
+    authority: Authority, static: StaticChallenge
+) -> None:
+    static.set(STATIC)
+    client = authority.client()
+    message = client.request(STATIC)
+
+    with ThreadPoolExecutor(4) as pool:
+        certificates = set(pool.map(lambda _: authority.ask(client, message).certificate, range(4)))
+
+    assert len(certificates) == 1
+    assert len(items(Certificate)) == 1
+
+
+def test_a_key_whose_certificate_was_revoked_gets_none_by_the_static_challenge(
+    authority: Authority, static: StaticChallenge
+) -> None:
+    static.set(STATIC)
+    client = authority.client()
+    issued = authority.enroll(client, STATIC).certificate
+    revocations = Revocations(enrollments=EnrollmentStore(), settings=authority.settings, now=authority.clock)
+    revocations.revoke_serial_number(f"{issued.serial_number:x}")
+
+    assert authority.enroll(client, STATIC).fail_info == BAD_CERT_ID
+    assert authority.enroll(authority.client(key=rsa_key("another")), STATIC).status == "0"
+
+
+def test_a_one_time_challenge_is_good_once_and_for_its_time(authority: Authority, clock: Clock) -> None:
+    challenge, expires_at = authority.challenges.new_one_time(good_for=HOUR)
+    late, _ = authority.challenges.new_one_time(good_for=HOUR)
+    assert expires_at == clock() + HOUR
+
+    assert authority.enroll(authority.client(), challenge).status == "0"
+    assert authority.enroll(authority.client(key=rsa_key("another")), challenge).fail_info == BAD_REQUEST
+    clock.advance(hours=1)
+    assert authority.enroll(authority.client(), late).fail_info == BAD_REQUEST
+
+
+def test_a_one_time_challenge_for_one_device_enrolls_no_other(fleet: Fleet, authority: Authority) -> None:
+    challenge, _ = authority.challenges.new_one_time(good_for=HOUR, serial_number="C02GOOD")
+    device = IdentifiedDevice(fleet, UDID, authority, authority.client(), challenge=challenge)
+
+    with pytest.raises(IdentityError):
+        device.authenticate(SerialNumber="C02OTHER")
+    device.authenticate(SerialNumber="C02GOOD")
 
 
 # Renewing

@@ -19,6 +19,7 @@ from mdmlib.services.certificate_authority import CertificateAuthorityService
 from mdmlib.services.device_identity import trusted_certificates
 from mdmlib.services.issuing_authorities import IssuingAuthorities, IssuingAuthorityStore, Phase, phase_of
 from mdmlib.services.scep_challenges import ScepChallenges
+from mdmlib.services.static_challenge import StaticChallenge
 from mdmlib.settings import Settings
 from mdmlib.store.enrollments import EnrollmentStore
 from mdmlib.store.sealing import Sealer
@@ -42,6 +43,7 @@ class Process:
             authorities=self.store,
             enrollments=EnrollmentStore(),
             challenges=self.challenges,
+            static_challenge=StaticChallenge(sealer=sealer, now=clock),
             settings=settings,
             now=clock,
         )

@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from mdmlib.services.return_to_service import ReturnToServiceProfiles
     from mdmlib.services.revocations import RevocationLists, Revocations
     from mdmlib.services.scep_challenges import ScepChallenges
+    from mdmlib.services.static_challenge import StaticChallenge
     from mdmlib.services.sweep import SweepQueue
     from mdmlib.services.token_sources import TokenSources
     from mdmlib.services.tokens import Tokens
@@ -488,9 +489,19 @@ def certificate_authority() -> "CertificateAuthorityService":
         authorities=issuing_authorities(),
         enrollments=enrollments(),
         challenges=scep_challenges(),
+        static_challenge=static_challenge(),
         settings=settings(),
         now=now,
     )
+
+
+@cache
+def static_challenge() -> "StaticChallenge":
+    """Return the static SCEP challenge."""
+    from mdmlib.services.static_challenge import StaticChallenge
+
+    bind_tables()
+    return StaticChallenge(sealer=sealer(), now=now)
 
 
 @cache

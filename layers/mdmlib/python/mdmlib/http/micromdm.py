@@ -4,8 +4,9 @@ Requests and successful answers are MicroMDM's to the byte. Where it answers 500
 what it cannot do (a command for an enrollment that nobody knows), here the status tells: 400, 404, 409, 413.
 """
 
+from datetime import timedelta
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from mdmlib.apple import command_json
 from mdmlib.errors import BadRequestError, ConflictError
@@ -16,7 +17,11 @@ from mdmlib.observability import logger
 if TYPE_CHECKING:
     from aws_lambda_powertools.event_handler import Response
 
+    from mdmlib.services.certificate_authority import CertificateAuthorityService
     from mdmlib.services.enqueue import EnqueueService
+    from mdmlib.services.scep_challenges import ScepChallenges
+
+_CHALLENGE_GOOD_FOR: Final = timedelta(days=1)
 
 
 def new_command(request: AdminRequest, enqueue: "EnqueueService") -> "Response[str]":
@@ -50,6 +55,13 @@ def push(enrollment_id: str, request: AdminRequest, enqueue: "EnqueueService") -
     if outcome.push_error:
         raise ConflictError(f"{enrollment_id} cannot be woken: {outcome.push_error}.", code="push_not_sent")
     return answer_micromdm(HTTPStatus.OK, {"status": "success", "push_notification_id": outcome.push_result})
+
+
+def new_challenge(challenges: "ScepChallenges", authority: "CertificateAuthorityService") -> "Response[str]":
+    """``POST /v1/challenge``: a SCEP challenge that is good for one identity, within a day."""
+    challenge, _ = challenges.new_one_time(good_for=_CHALLENGE_GOOD_FOR)
+    authority.load()
+    return answer_micromdm(HTTPStatus.OK, {"string": challenge})
 
 
 def _expiration(request: AdminRequest) -> int | None:

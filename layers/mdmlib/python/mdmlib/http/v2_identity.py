@@ -1,8 +1,9 @@
 """PicoMDM's own API, ``/v2``: whose certificates prove who a device is."""
 
 from base64 import b64decode
+from datetime import timedelta
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from cryptography.hazmat.primitives.hashes import SHA256
 
@@ -19,8 +20,15 @@ if TYPE_CHECKING:
     from cryptography import x509
 
     from mdmlib.services.certificate_authorities import AuthorityInfo, CertificateAuthorities
+    from mdmlib.services.certificate_authority import CertificateAuthorityService
     from mdmlib.services.revocations import Revocations
-    from mdmlib.store.tables import RevokedCertificate
+    from mdmlib.services.scep_challenges import ScepChallenges
+    from mdmlib.services.static_challenge import StaticChallenge
+    from mdmlib.store.tables import RevokedCertificate, StaticScepChallenge
+
+_MINUTE: Final = 60
+_CHALLENGE_SECONDS: Final = 86_400
+_MAX_CHALLENGE_SECONDS: Final = 30 * 86_400
 
 
 def put_certificate_authority(
@@ -116,6 +124,46 @@ def list_certificate_revocations(request: AdminRequest, revocations: "Revocation
     limit, after = page_asked_for(query)
     page = revocations.list(limit=limit, after=after)
     return answer_v2(HTTPStatus.OK, listed("certificate_revocations", page, _revocation))
+
+
+def post_scep_challenge(
+    request: AdminRequest, challenges: "ScepChallenges", authority: "CertificateAuthorityService"
+) -> "Response[str]":
+    """``POST /v2/scep-challenges``: a challenge that is good for one identity, and told only now.
+
+    With ``serial_number`` only that device enrolls with the identity.
+    """
+    Fields(request.query, known=())
+    fields = Fields(request.json() if request.body.strip() else {}, known=("expires_in", "serial_number"))
+    expires_in = fields.integer("expires_in", least=_MINUTE, most=_MAX_CHALLENGE_SECONDS) or _CHALLENGE_SECONDS
+    serial_number = fields.text("serial_number")
+    challenge, expires_at = challenges.new_one_time(good_for=timedelta(seconds=expires_in), serial_number=serial_number)
+    authority.load()
+    document = {"challenge": challenge, "expires_at": rfc3339(expires_at.timestamp()), "serial_number": serial_number}
+    return answer_v2(HTTPStatus.CREATED, document)
+
+
+def put_static_challenge(request: AdminRequest, static: "StaticChallenge") -> "Response[str]":
+    """``PUT /v2/scep-challenges/static``: let whoever knows this challenge get identities."""
+    Fields(request.query, known=())
+    fields = Fields(request.json(), known=("challenge",))
+    return answer_v2(HTTPStatus.OK, _static_challenge(static.set(fields.required_text("challenge"))))
+
+
+def get_static_challenge(request: AdminRequest, static: "StaticChallenge") -> "Response[str]":
+    """``GET /v2/scep-challenges/static``: since when there is one; it is told to nobody."""
+    Fields(request.query, known=())
+    return answer_v2(HTTPStatus.OK, _static_challenge(static.get()))
+
+
+def delete_static_challenge(static: "StaticChallenge") -> "Response[str]":
+    """``DELETE /v2/scep-challenges/static``: let nobody get an identity by it any more."""
+    static.end()
+    return no_content()
+
+
+def _static_challenge(item: "StaticScepChallenge | None") -> dict[str, Any]:
+    return {"set_at": rfc3339(item.set_at) if item else None}
 
 
 def _revocation(item: "RevokedCertificate") -> dict[str, Any]:

@@ -35,6 +35,7 @@ from mdmlib.store.transactions import Check, ConditionsFailedError, Put, Update,
 if TYPE_CHECKING:
     from mdmlib.services.issuing_authorities import IssuingAuthorityStore
     from mdmlib.services.scep_challenges import ScepChallenges
+    from mdmlib.services.static_challenge import StaticChallenge
     from mdmlib.settings import Settings
     from mdmlib.store.enrollments import EnrollmentStore
 
@@ -42,6 +43,9 @@ _KEEP_ISSUED: Final = timedelta(days=30)
 """For how long a client that lost the answer gets the same certificate again."""
 _KEEP_REDEEMED: Final = timedelta(days=1)
 """For how long after its own end a used challenge is remembered; its expiry alone refuses it by then."""
+
+_STATIC: Final = "static"
+"""Warrants a transaction of a static challenge, which has nothing of its own."""
 
 _ATTEMPTS: Final = 3
 
@@ -55,6 +59,7 @@ class CertificateAuthorityService:
         authorities: "IssuingAuthorityStore",
         enrollments: "EnrollmentStore",
         challenges: "ScepChallenges",
+        static_challenge: "StaticChallenge",
         settings: "Settings",
         now: Callable[[], datetime],
     ) -> None:
@@ -62,6 +67,7 @@ class CertificateAuthorityService:
         self._enrollments = enrollments
         self._associations = Associations(enrollments=enrollments, settings=settings)
         self._challenges = challenges
+        self._static_challenge = static_challenge
         self._settings = settings
         self._now = now
 
@@ -139,6 +145,8 @@ class CertificateAuthorityService:
         try:
             challenge = self._challenges.recognize(request.challenge_password)
         except ForbiddenError as error:
+            if self._static_challenge.is_met(request.challenge_password):
+                return self._enroll_by_static_challenge(message, request)
             raise _refusal(error.message, code=error.code) from error
         key = _transaction_key(message, request, warrant=challenge.nonce)
         if self._challenges.is_over(challenge):
@@ -164,6 +172,27 @@ class CertificateAuthorityService:
                 "The enrollment link was revoked or used up after the profile was downloaded.", code="link_unusable"
             ) from failed
         _tell("Identity issued", certificate, link=challenge.link_id)
+        return certificate.public_bytes(Encoding.DER)
+
+    def _enroll_by_static_challenge(self, message: PkiMessage, request: CertificateRequest) -> bytes:
+        """Issue a certificate to whoever knows the static challenge; the same request gets the same one.
+
+        Some clients have one key and one transaction ID for life, so that such a request may be a new one. They get the
+        certificate that they have; after it was revoked they need another key.
+        """
+        key = _transaction_key(message, request, warrant=_STATIC)
+        certificate = self._issue(request)
+        try:
+            transact(self._new_certificate(certificate, key, link=None))
+        except ConditionsFailedError as failed:
+            issued = _issued(key)
+            if issued is None:
+                raise UnavailableError("Another request of the same transaction came first.") from failed
+            item = _association(hashlib.sha256(issued).hexdigest())
+            if item and item.revoked_at is not None:
+                raise _unfit("A certificate of the same key was revoked.", code="certificate_revoked") from failed
+            return issued
+        _tell("Identity issued", certificate, link=None)
         return certificate.public_bytes(Encoding.DER)
 
     def _renew(self, message: PkiMessage, request: CertificateRequest) -> bytes:

@@ -13,7 +13,7 @@ import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import IntEnum
 from io import BytesIO
 from typing import TYPE_CHECKING, Final
@@ -109,6 +109,11 @@ class ScepChallenges:
         if serial_number:
             serial = bytes.fromhex(serial_hash(serial_number))
         return self._make(purpose, expires_at, link + serial)
+
+    def new_one_time(self, *, good_for: timedelta, serial_number: str | None = None) -> tuple[str, datetime]:
+        """Return a challenge that an administrator hands out, under no link, and when it is over."""
+        expires_at = (self._now() + good_for).replace(microsecond=0)
+        return self.new(None, expires_at, serial_number=serial_number), expires_at
 
     def new_renewal(self, identity: str, expires_at: datetime) -> str:
         """Return a challenge for the certificate that shall follow ``identity`` (its SHA-256, hex)."""

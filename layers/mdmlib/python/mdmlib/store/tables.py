@@ -412,6 +412,14 @@ class RevokedCertificate(ResourceItem, discriminator="revoked_certificate"):
     not_after = NumberAttribute()
 
 
+class StaticScepChallenge(ResourceItem, discriminator="scep_challenge"):
+    """Collection ``scep_challenge``, name ``static``: whoever knows it gets an identity."""
+
+    challenge = BinaryAttribute(legacy_encoding=False)
+    """Sealed for ``scep_challenge/static``."""
+    set_at = NumberAttribute()
+
+
 class PushCertificate(ResourceItem, discriminator="push_certificate"):
     """Collection ``push_certificate``, name = topic."""
 
