@@ -16,10 +16,11 @@ from local.apns.process import ApnsControl, ApnsSimulator
 from local.emulator import Emulator
 from mdmlib.clients.apns import ApnsClient
 from mdmlib.services.events import EventPublisher
-from mdmlib.services.push import MAX_ATTEMPTS, PushService
+from mdmlib.services.push import MAX_ATTEMPTS, STOP_SECONDS, PushService
 from mdmlib.services.push_certificates import PushCertificates
 from mdmlib.services.push_pace import PushPace
 from mdmlib.services.push_queue import PushMessage, PushQueue, PushTarget
+from mdmlib.services.push_refusals import PushRefusals
 from mdmlib.settings import Settings
 from mdmlib.store.sealing import Sealer
 from tests.deployment import Clock
@@ -98,8 +99,9 @@ class Worker:
             connect=self._connect,
             certificates=self.certificates,
             queue=self.queue,
-            enrollments=self.fleet.enrollments,
-            events=self.events,
+            refusals=PushRefusals(
+                enrollments=self.fleet.enrollments, events=self.events, sealer=self.sealer, now=self.fleet.clock
+            ),
             sealer=self.sealer,
             pace=PushPace(self.per_second, clock=lambda: 0.0, sleep=self.sleeps.append),
             now=self.fleet.clock,
@@ -138,6 +140,14 @@ def target(device: FleetDevice | str, token: bytes = TOKEN, number: int = 1) -> 
     return PushTarget(str(device), TOPIC, token.hex(), MAGIC, f"0190163D-8694-739B-AEA5-{number:012X}")
 
 
+def others(apns: ApnsControl, count: int) -> list[PushTarget]:
+    """Return targets that APNs knows, each of another enrollment."""
+    tokens = [number.to_bytes(4, "big") for number in range(1, count + 1)]
+    for token in tokens:
+        apns.register(token.hex(), topic=TOPIC, magic=MAGIC)
+    return [target(f"D{number}", token, number) for number, token in enumerate(tokens, 1)]
+
+
 def message(*targets: PushTarget, attempt: int = 0) -> PushMessage:
     return PushMessage(topic=targets[0].topic, targets=targets, attempt=attempt)
 
@@ -160,9 +170,9 @@ def test_a_push_wakes_the_device_and_is_written_nowhere(
 def test_apns_keeps_a_push_for_a_week_unless_it_says_otherwise(
     worker: Worker, device: FleetDevice, apns: ApnsControl, clock: Clock
 ) -> None:
-    own = dataclasses.replace(target(device, number=2), expiration=0)
+    (other,) = others(apns, 1)
 
-    worker.deliver(message(target(device), own))
+    worker.deliver(message(target(device), dataclasses.replace(other, expiration=0)))
 
     week = int((clock() + timedelta(days=7)).timestamp())
     assert [push["expiration"] for push in apns.pushes()] == [str(week), "0"]
@@ -171,7 +181,7 @@ def test_apns_keeps_a_push_for_a_week_unless_it_says_otherwise(
 def test_messages_of_one_topic_share_a_connection(worker: Worker, device: FleetDevice, apns: ApnsControl) -> None:
     before = apns.status()["connections_made"]
 
-    worker.deliver(*[message(target(device, number=number)) for number in range(10)])
+    worker.deliver(*[message(each) for each in others(apns, 10)])
 
     assert len(apns.pushes()) == 10
     assert apns.status()["connections_made"] == before + 1
@@ -327,7 +337,7 @@ class TestRefusedToken:
         first = worker.deliver(message(target(device)), message(target(device, number=2)))
         worker.events = events
 
-        assert first == ["1", "2"]
+        assert first == ["1"], "the other one was the same push"
         assert worker.deliver(message(target(device))) == []
         (event,) = fleet.bus.take()
         assert event["event_id"] == target(device).apns_id.lower()
@@ -336,7 +346,7 @@ class TestRefusedToken:
 class TestPassingFailure:
     def test_it_is_queued_again_alone(self, worker: Worker, device: FleetDevice, apns: ApnsControl) -> None:
         apns.behave(answer_status=503, answer_reason="ServiceUnavailable", answer_times=1)
-        targets = [target(device, number=number) for number in range(3)]
+        targets = others(apns, 3)
 
         assert worker.deliver(message(*targets)) == []
 
@@ -376,7 +386,7 @@ class TestPassingFailure:
             unreachable_client("sqs"), queue_url=worker.fleet.settings.push_queue_url, sealer=worker.sealer
         )
 
-        stay = worker.deliver(message(target(device)), message(target(device, number=2)))
+        stay = worker.deliver(*[message(each) for each in others(apns, 2)])
 
         assert stay == ["1"]
 
@@ -385,7 +395,7 @@ class TestPassingFailure:
         before = apns.status()["connections_made"]
         worker.per_second = 5  # slices of one
 
-        assert worker.deliver(message(*[target(device, number=number) for number in range(20)])) == []
+        assert worker.deliver(message(*others(apns, 20))) == []
 
         assert apns.status()["connections_made"] == before + 3
         (again,) = worker.sent
@@ -398,7 +408,7 @@ class TestCertificate:
 
         assert worker.deliver(message(lonely)) == []
 
-        assert [(sent.delay_seconds, sent.message.targets) for sent in worker.sent] == [(300, (lonely,))]
+        assert [(sent.delay_seconds, sent.message.targets) for sent in worker.sent] == [(900, (lonely,))]
 
     def test_one_that_apns_refuses_keeps_pushes_waiting(
         self, worker: Worker, device: FleetDevice, apns: ApnsControl
@@ -407,7 +417,7 @@ class TestCertificate:
 
         assert worker.deliver(message(target(device))) == []
 
-        assert [sent.delay_seconds for sent in worker.sent] == [300]
+        assert [sent.delay_seconds for sent in worker.sent] == [900]
         assert device.record.push_failure is None
 
     def test_one_that_was_replaced_since_it_was_read_is_read_again(
@@ -421,12 +431,153 @@ class TestCertificate:
         assert worker.sent == []
         assert apns.device(TOKEN.hex())["pushes"] == 1
 
+    def test_a_refused_certificate_stops_its_topic_after_one_refusal(
+        self, worker: Worker, device: FleetDevice, apns: ApnsControl
+    ) -> None:
+        apns.behave(answer_status=403, answer_reason="BadCertificate", answer_times=1000)
+        service, targets = worker.service(), others(apns, 200)
+        bodies = {
+            str(number): message(*targets[start:][:100]).encode(worker.sealer) for number, start in ((1, 0), (2, 100))
+        }
+
+        assert service.deliver(bodies) == []
+        assert service.deliver(bodies) == []
+
+        assert [push["reason"] for push in apns.pushes()] == ["BadCertificate"]
+        assert sum(len(sent.message.targets) for sent in worker.sent) == 400
+
+    def test_a_stopped_topic_is_tried_again_after_a_while(
+        self, worker: Worker, device: FleetDevice, apns: ApnsControl, clock: Clock
+    ) -> None:
+        apns.behave(answer_status=403, answer_reason="BadCertificate", answer_times=1000)
+        service, bodies = worker.service(), {"1": message(*others(apns, 3)).encode(worker.sealer)}
+        service.deliver(bodies)
+        clock.advance(seconds=STOP_SECONDS)
+        service.deliver(bodies)
+
+        assert len(apns.pushes()) == 2
+
+    def test_a_renewed_certificate_ends_the_stop_and_the_pushes_go_out(
+        self,
+        worker: Worker,
+        device: FleetDevice,
+        apns: ApnsControl,
+        clock: Clock,
+    ) -> None:
+        apns.behave(answer_status=403, answer_reason="BadCertificate", answer_times=1000)
+        service = worker.service()
+        assert service.deliver({"1": message(target(device)).encode(worker.sealer)}) == []
+        clock.advance(minutes=1)
+        PushCertificates(sealer=worker.sealer, now=worker.fleet.clock).upload(apns.issue(TOPIC))
+        apns.behave()
+
+        assert service.deliver({"1": worker.sent[0].message.encode(worker.sealer)}) == []
+
+        assert apns.device(TOKEN.hex())["pushes"] == 1
+        assert len(worker.sent) == 1
+
+    def test_a_certificate_that_was_missing_is_used_once_it_is_there(self, worker: Worker, apns: ApnsControl) -> None:
+        topic = "com.apple.mgmt.External.late"
+        apns.register("1a7e", topic=topic, magic=MAGIC)
+        service, late = worker.service(), dataclasses.replace(target("ANY", b"\x1a\x7e"), topic=topic)
+        service.deliver({"1": message(late).encode(worker.sealer)})
+        PushCertificates(sealer=worker.sealer, now=worker.fleet.clock).upload(apns.issue(topic))
+
+        service.deliver({"1": worker.sent[0].message.encode(worker.sealer)})
+
+        assert apns.device("1a7e")["pushes"] == 1
+
+    def test_pushes_are_kept_for_two_weeks_however_often_they_were_refused(
+        self, worker: Worker, device: FleetDevice, apns: ApnsControl, clock: Clock
+    ) -> None:
+        apns.behave(answer_status=403, answer_reason="BadCertificate", answer_times=1000)
+        service = worker.service()
+        service.deliver({"1": message(target(device), attempt=MAX_ATTEMPTS).encode(worker.sealer)})
+        for _ in range(20):
+            clock.advance(hours=16)
+            assert service.deliver({"1": worker.sent[-1].message.encode(worker.sealer)}) == []
+        clock.advance(hours=16)
+
+        assert service.deliver({"1": worker.sent[-1].message.encode(worker.sealer)}) == ["1"]
+        assert {sent.message.attempt for sent in worker.sent} == {MAX_ATTEMPTS}
+
+    def test_one_topic_that_is_refused_keeps_no_other_from_its_devices(
+        self, worker: Worker, device: FleetDevice, apns: ApnsControl
+    ) -> None:
+        other = "com.apple.mgmt.External.refused"
+        worker.certificates.upload(apns.issue(other))
+        apns.revoke(other)
+        refused = [dataclasses.replace(each, topic=other) for each in others(apns, 50)]
+        worker.per_second = 50
+
+        assert worker.deliver(message(*refused), message(target(device))) == []
+
+        assert apns.device(TOKEN.hex())["pushes"] == 1
+        assert [len(sent.message.targets) for sent in worker.sent] == [50]
+
+
+class TestTogether:
+    def test_several_pushes_to_one_enrollment_are_one_that_lasts_the_longest(
+        self, worker: Worker, device: FleetDevice, apns: ApnsControl
+    ) -> None:
+        short = dataclasses.replace(target(device), expiration=0)
+
+        assert worker.deliver(message(short), message(target(device, number=2)), message(short)) == []
+
+        assert [push["apns_id"] for push in apns.pushes()] == [target(device, number=2).apns_id.lower()]
+
+    def test_when_the_one_fails_it_comes_back_with_the_attempts_of_the_youngest(
+        self, worker: Worker, device: FleetDevice, apns: ApnsControl
+    ) -> None:
+        apns.behave(answer_status=503, answer_reason="ServiceUnavailable", answer_times=1)
+
+        worker.deliver(message(target(device), attempt=MAX_ATTEMPTS), message(target(device, number=2)))
+
+        assert [(len(sent.message.targets), sent.message.attempt) for sent in worker.sent] == [(1, 1)]
+
+    def test_topics_take_turns(self, worker: Worker, device: FleetDevice, apns: ApnsControl) -> None:
+        other = "com.apple.mgmt.External.another"
+        worker.certificates.upload(apns.issue(other))
+        apns.register("0a", topic=other, magic=MAGIC)
+        worker.per_second = 50  # slices of ten
+
+        worker.deliver(message(*others(apns, 100)), message(dataclasses.replace(target("X", b"\x0a"), topic=other)))
+
+        topics = [push["topic"] for push in apns.pushes()]
+        assert len(topics) == 101
+        assert topics.index(other) < 10
+
+    def test_a_payload_that_is_too_large_waits_for_the_next_token_update(
+        self, worker: Worker, device: FleetDevice, apns: ApnsControl
+    ) -> None:
+        apns.behave(answer_status=413, answer_reason="PayloadTooLarge", answer_times=1)
+
+        assert worker.deliver(message(target(device))) == []
+
+        assert device.record.push_failure == "PayloadTooLarge"
+        assert worker.sent == []
+
+    def test_apns_may_put_us_off_for_longer_than_a_queue_can_wait(
+        self, worker: Worker, device: FleetDevice, apns: ApnsControl, clock: Clock
+    ) -> None:
+        apns.behave(answer_status=429, answer_reason="TooManyRequests", answer_times=1, retry_after=3600)
+        service = worker.service()
+        service.deliver({"1": message(target(device)).encode(worker.sealer)})
+        clock.advance(minutes=15)
+        service.deliver({"1": worker.sent[0].message.encode(worker.sealer)})
+
+        assert len(apns.pushes()) == 1
+        assert [(sent.delay_seconds, sent.message.attempt) for sent in worker.sent] == [(900, 1), (900, 1)]
+        clock.advance(hours=2)
+        service.deliver({"1": worker.sent[1].message.encode(worker.sealer)})
+        assert len(apns.pushes()) == 2
+
 
 class TestPace:
     def test_pushes_are_spread_over_time(self, worker: Worker, device: FleetDevice, apns: ApnsControl) -> None:
         worker.per_second = 50
 
-        worker.deliver(message(*[target(device, number=number) for number in range(100)]))
+        worker.deliver(message(*others(apns, 100)))
 
         assert len(apns.pushes()) == 100
         assert sum(worker.sleeps) >= 0.2 * 9
@@ -436,7 +587,7 @@ class TestPace:
     ) -> None:
         worker.per_second = 1
 
-        assert worker.deliver(message(*[target(device, number=number) for number in range(30)], attempt=3)) == []
+        assert worker.deliver(message(*others(apns, 30), attempt=3)) == []
 
         assert len(apns.pushes()) == 20
         assert [(sent.delay_seconds, sent.message.attempt) for sent in worker.sent] == [(20, 3)]

@@ -458,13 +458,13 @@ def push_service() -> "PushService":
     from mdmlib.clients.apns import ApnsClient
     from mdmlib.services.push import PushService
     from mdmlib.services.push_pace import PushPace
+    from mdmlib.services.push_refusals import PushRefusals
 
     return PushService(
         connect=partial(ApnsClient, url=settings().apns_url, trust_anchor=settings().apns_trust_anchor),
         certificates=push_certificates(),
         queue=push_queue(),
-        enrollments=enrollments(),
-        events=events(),
+        refusals=PushRefusals(enrollments=enrollments(), events=events(), sealer=sealer(), now=now),
         sealer=sealer(),
         pace=PushPace(settings().pushes_per_second, clock=time.time, sleep=time.sleep),
         now=now,

@@ -6,10 +6,11 @@ push notifications for your MDM customers".
 
 import json
 import os
+import select
 import ssl
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum, auto
@@ -27,7 +28,7 @@ from cryptography.hazmat.primitives.serialization import (
 from hpack import HeaderTuple, NeverIndexedHeaderTuple
 
 from mdmlib.apple.certificates import PushIdentity
-from mdmlib.clients.apns_connection import ApnsConnection, ConnectError, NotTaken, Response, explanation
+from mdmlib.clients.apns_connection import ApnsConnection, ConnectError, NotTaken, Response, Result, explanation
 
 UNUSED_ASK_SECONDS: Final = 1
 """After so long without use a connection is asked (PING) whether it is still one."""
@@ -44,12 +45,13 @@ _AT_ONCE: Final = 32
 # So many connections that give no answer, and so many refusals of one notification, are enough for one call.
 _TRIES: Final = 3
 
+# A payload is nothing but the device's magic: one that is too large gets smaller only by a TokenUpdate.
+_TOKEN_STATUSES: Final = frozenset({410, 413})
 _TOKEN_REASONS: Final = frozenset(
     {"BadDeviceToken", "DeviceTokenNotForTopic", "ExpiredToken", "MissingDeviceToken", "Unregistered"}
 )
-_GONE: Final = 410
-_TOO_MANY_REQUESTS: Final = 429
-_CLIENT_ERRORS: Final = range(400, 500)
+_TOPIC_REASONS: Final = frozenset({"BadCertificateEnvironment", "BadTopic", "MissingTopic", "TopicDisallowed"})
+_FORBIDDEN: Final = 403
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,7 @@ class Verdict(Enum):
     TOKEN_REFUSED = auto()
     """Never push to this token again: only a TokenUpdate helps."""
     REFUSED = auto()
-    """Nothing is wrong with the token, but with the certificate, or with us: an administrator has to look."""
+    """Nothing is wrong with the token, but with the certificate: no push of the topic will fare better."""
     PASSING = auto()
     """Try again later."""
 
@@ -135,13 +137,22 @@ class ApnsClient:
 
         What APNs did not take (GOAWAY, refused streams) is sent again at once, over a new connection if need be. What
         it may have taken is not: the outcome is passing, and the caller decides when to push again.
+        Once APNs has refused the certificate, what is left is not sent: its outcome is the same.
+        """
+        return send_together([(self, notifications)])[0]
+
+    def delivering(self, notifications: Sequence[Notification]) -> "Delivering":
+        """Do the work of :meth:`send` in steps, for :func:`send_together`.
+
+        Yields the connection that there is nothing to do for until it has something to read or to write, or
+        :attr:`patience` is over; None to let others have a turn. Returns the outcomes.
         """
         delivery = _Delivery(notifications)
         fruitless, farewell = 0, ""
         try:
             while delivery.waiting and fruitless < _TRIES:
                 connection, fresh = self._connected()
-                answers = self._send_over(connection, delivery, fresh=fresh)
+                answers = yield from self._send_over(connection, delivery, fresh=fresh)
                 fruitless = 0 if answers else fruitless + 1
                 if connection.lost or connection.going_away:
                     farewell = connection.lost or connection.farewell
@@ -153,6 +164,11 @@ class ApnsClient:
             delivery.end(Outcome(verdict, error.reason))
         self._used_at = self._wall_clock()
         return [outcome for outcome in delivery.outcomes if outcome]
+
+    @property
+    def patience(self) -> float:
+        """For how many seconds APNs may say nothing before somebody looks what is the matter."""
+        return self._answer_seconds / 4
 
     def close(self) -> None:
         """Close the connection; the next push opens another."""
@@ -181,38 +197,43 @@ class ApnsClient:
         connection.exchange(0)  # what came since the last use: a goodbye, most likely
         return not (connection.lost or connection.going_away)
 
-    def _send_over(self, connection: ApnsConnection, delivery: "_Delivery", *, fresh: bool) -> int:
+    def _send_over(
+        self, connection: ApnsConnection, delivery: "_Delivery", *, fresh: bool
+    ) -> Generator[ApnsConnection | None, None, int]:
         """Push what waits until all is answered or the connection has no more to give; return the number of answers."""
         answers = 0
-        asked_at = self._clock()
+        opened_at = asked_at = self._clock()
+        untried = fresh
         while (delivery.waiting and not connection.going_away) or delivery.in_flight:
             room = connection.room(delivery.payload_bytes)
             if room or delivery.in_flight:
                 asked_at = self._clock()
             elif self._clock() - asked_at >= self._answer_seconds:
                 connection.abandon("APNs allows no request")
-            for _ in range(min(room, _AT_ONCE, len(delivery.waiting))):
-                index = delivery.waiting.popleft()
-                notification = delivery.notifications[index]
-                delivery.in_flight[connection.request(self._headers(notification), _payload(notification))] = index
-            busy = delivery.waiting and room > _AT_ONCE
-            results = connection.exchange(0 if busy else self._answer_seconds / 4)
+            if untried and self._clock() - opened_at < self.patience:
+                # The first goes alone: a certificate that is refused is so once, not for all streams at once.
+                room = min(room, 1 - len(delivery.in_flight))
+            self._request(connection, delivery, min(room, _AT_ONCE))
+            results = connection.exchange(0)
+            if delivery.waiting and room > _AT_ONCE:
+                yield None
+            elif connection.is_quiet and not results:
+                yield connection
+                results = connection.exchange(0)
             results += connection.give_up(older_than=self._answer_seconds)
-            for stream_id, result in results:
-                index = delivery.in_flight.pop(stream_id)
-                if isinstance(result, Response):
-                    answers += 1
-                    delivery.outcomes[index] = _outcome(result)
-                elif isinstance(result, NotTaken):
-                    delivery.take_back(index, refused=result.refused)
-                elif connection.lost and not fresh and not answers:
-                    # A kept connection that ends without a single answer had ended before.
-                    delivery.take_back(index, refused=False)
-                else:
-                    delivery.outcomes[index] = Outcome(Verdict.PASSING, result.reason)
+            untried = untried and not results
+            # A kept connection that ends without a single answer had ended before.
+            had_ended = bool(connection.lost) and not fresh and not answers
+            answers += delivery.take(results, had_ended=had_ended)
             if connection.lost:
                 break
         return answers
+
+    def _request(self, connection: ApnsConnection, delivery: "_Delivery", most: int) -> None:
+        for _ in range(min(most, len(delivery.waiting))):
+            index = delivery.waiting.popleft()
+            notification = delivery.notifications[index]
+            delivery.in_flight[connection.request(self._headers(notification), _payload(notification))] = index
 
     def _headers(self, notification: Notification) -> list[HeaderTuple]:
         method, scheme, authority, *apns = self._constant_headers
@@ -256,6 +277,28 @@ class _Delivery:
         self.payload_bytes = max((len(_payload(notification)) for notification in notifications), default=1)
         self._refusals = [0] * len(notifications)
 
+    def take(self, results: Iterable[tuple[int, Result]], *, had_ended: bool) -> int:
+        """Note results by their streams; return how many answers are among them.
+
+        ``had_ended``: the connection had ended before it was used. When the certificate is refused, so is all that
+        waits.
+        """
+        answers = 0
+        for stream_id, result in results:
+            index = self.in_flight.pop(stream_id)
+            if isinstance(result, Response):
+                answers += 1
+                outcome = self.outcomes[index] = _outcome(result)
+                if outcome.verdict is Verdict.REFUSED:
+                    self.end(outcome)
+            elif isinstance(result, NotTaken):
+                self.take_back(index, refused=result.refused)
+            elif had_ended and not answers:
+                self.take_back(index, refused=False)
+            else:
+                self.outcomes[index] = Outcome(Verdict.PASSING, result.reason)
+        return answers
+
     def take_back(self, index: int, *, refused: bool) -> None:
         """Let a notification that was not taken wait again, unless it was refused too often."""
         self._refusals[index] += refused
@@ -270,6 +313,48 @@ class _Delivery:
             self.outcomes[self.waiting.popleft()] = outcome
 
 
+Delivering = Generator[ApnsConnection | None, None, list[Outcome]]
+"""A delivery in steps, see :meth:`ApnsClient.delivering`."""
+
+
+def send_together(deliveries: Sequence[tuple[ApnsClient, Sequence[Notification]]]) -> list[list[Outcome]]:
+    """Push with several clients at once, each over its own connection, in this thread; as :meth:`ApnsClient.send`.
+
+    A topic whose APNs is slow holds up no other, except while its connection is being made.
+    """
+    outcomes: list[list[Outcome]] = [[] for _ in deliveries]
+    running = {number: client.delivering(pushes) for number, (client, pushes) in enumerate(deliveries)}
+    # What each waits for, and until when; what is in no list has a turn.
+    waits: dict[int, tuple[ApnsConnection, float]] = {}
+    while running:
+        for number in [number for number in running if number not in waits]:
+            try:
+                connection = next(running[number])
+            except StopIteration as end:
+                outcomes[number] = end.value
+                del running[number]
+            else:
+                if connection is not None:
+                    waits[number] = connection, time.monotonic() + deliveries[number][0].patience
+        _wait(waits, idle=len(waits) == len(running))
+    return outcomes
+
+
+def _wait(waits: dict[int, tuple[ApnsConnection, float]], *, idle: bool) -> None:
+    """Take out of ``waits`` who may go on; unless ``idle``, somebody may anyway."""
+    if not waits:
+        return
+    poll = select.poll()
+    for connection, _ in waits.values():
+        poll.register(connection.fileno, select.POLLIN | (select.POLLOUT if connection.has_more_to_write else 0))
+    seconds = max(0.0, min(until for _, until in waits.values()) - time.monotonic()) if idle else 0.0
+    ready = {fileno for fileno, _ in poll.poll(seconds * 1000)}
+    now = time.monotonic()
+    for number, (connection, until) in list(waits.items()):
+        if connection.fileno in ready or until <= now:
+            del waits[number]
+
+
 def _payload(notification: Notification) -> bytes:
     return json.dumps({"mdm": notification.magic}, separators=(",", ":")).encode()
 
@@ -279,17 +364,20 @@ def _outcome(response: Response) -> Outcome:
         return _ACCEPTED
     document = explanation(response.body)
     reason = str(document.get("reason") or f"status {response.status}")
-    if response.status == _GONE or reason in _TOKEN_REASONS:
+    if response.status in _TOKEN_STATUSES or reason in _TOKEN_REASONS:
         return Outcome(Verdict.TOKEN_REFUSED, reason, response.status, _timestamp(document.get("timestamp")))
-    if response.status == _TOO_MANY_REQUESTS or response.status not in _CLIENT_ERRORS:
-        return Outcome(Verdict.PASSING, reason, response.status, retry_after=_retry_after(response))
-    return Outcome(Verdict.REFUSED, reason, response.status)
+    if response.status == _FORBIDDEN or reason in _TOPIC_REASONS:
+        return Outcome(Verdict.REFUSED, reason, response.status)
+    return Outcome(Verdict.PASSING, reason, response.status, retry_after=_retry_after(response))
 
 
 def _timestamp(milliseconds: object) -> datetime | None:
     if not isinstance(milliseconds, int):
         return None
-    return datetime.fromtimestamp(milliseconds / 1000, UTC)
+    try:
+        return datetime.fromtimestamp(milliseconds / 1000, UTC)
+    except (OverflowError, ValueError, OSError):
+        return None  # a time that no calendar has
 
 
 def _retry_after(response: Response) -> int | None:

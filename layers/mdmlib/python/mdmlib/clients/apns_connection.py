@@ -142,6 +142,8 @@ class ApnsConnection:
         self.lost: str | None = None
         """Why nothing can be done with the connection any more."""
         self.certificate_refused = False
+        self.is_quiet = False
+        """Whether the last :meth:`exchange` brought nothing."""
 
     @classmethod
     def open(cls, host: str, port: int, context: ssl.SSLContext, *, timeout: float, clock: Callable[[], float]) -> Self:
@@ -183,6 +185,16 @@ class ApnsConnection:
         """How many requests wait for an answer."""
         return len(self._streams)
 
+    @property
+    def fileno(self) -> int:
+        """The socket, for who waits for several connections."""
+        return self._socket.fileno()
+
+    @property
+    def has_more_to_write(self) -> bool:
+        """Whether the last :meth:`exchange` could not write all."""
+        return bool(self._out)
+
     def room(self, payload_bytes: int) -> int:
         """Return how many requests with a payload of at most so many bytes may be made now."""
         settings = self._h2.remote_settings
@@ -212,7 +224,8 @@ class ApnsConnection:
         """
         try:
             self._write()
-            if not self._read() and timeout > 0 and not self._results:
+            self.is_quiet = not self._read()
+            if self.is_quiet and timeout > 0 and not self._results:
                 events = selectors.EVENT_READ | (selectors.EVENT_WRITE if self._out else 0)
                 self._selector.modify(self._socket, events)
                 if self._selector.select(timeout):

@@ -2,11 +2,12 @@
 
 An SQS message wakes up to 100 enrollments of one topic::
 
-    {"v": 1, "topic": "com.apple.mgmt…", "attempt": 0, "sealed": "<base64>"}
+    {"v": 1, "topic": "com.apple.mgmt…", "attempt": 0, "sealed": "<base64>", "not_before"?, "refused_since"?}
 
 ``sealed`` (place ``push#<topic>``) is a JSON list of ``{"id", "token", "magic", "apns_id", "expiration"?}``, so the
 worker reads no table, and neither the queue nor its dead-letter queue holds a push token in clear. ``attempt`` counts
-the times that these pushes failed for a passing reason.
+the times that these pushes failed for a passing reason; ``refused_since`` (epoch seconds) says since when they have
+waited for another push certificate, and before ``not_before`` APNs does not want to see them.
 """
 
 import json
@@ -67,15 +68,17 @@ class PushMessage:
     topic: str
     targets: Sequence[PushTarget]
     attempt: int = 0
+    not_before: int | None = None
+    refused_since: int | None = None
 
     def encode(self, sealer: "Sealer") -> str:
         """Return the message's body."""
         targets = json.dumps([_target_document(target) for target in self.targets], separators=(",", ":"))
         sealed = sealer.seal(targets.encode(), place=f"push#{self.topic}")
-        return json.dumps(
-            {"v": 1, "topic": self.topic, "attempt": self.attempt, "sealed": b64encode(sealed).decode()},
-            separators=(",", ":"),
-        )
+        document = {"v": 1, "topic": self.topic, "attempt": self.attempt, "sealed": b64encode(sealed).decode()}
+        times = {"not_before": self.not_before, "refused_since": self.refused_since}
+        document |= {name: time for name, time in times.items() if time is not None}
+        return json.dumps(document, separators=(",", ":"))
 
     @classmethod
     def decode(cls, body: str, sealer: "Sealer") -> Self:
@@ -91,7 +94,13 @@ class PushMessage:
                 raise MalformedBodyError(f"A message of the push queue has version {version!r}, unknown here.")
             sealed = b64decode(document["sealed"], validate=True)
             targets = json.loads(sealer.open(sealed, place=f"push#{topic}"))
-            return cls(topic=topic, targets=tuple(_target(topic, target) for target in targets), attempt=attempt)
+            return cls(
+                topic=topic,
+                targets=tuple(_target(topic, target) for target in targets),
+                attempt=attempt,
+                not_before=_seconds(document.get("not_before")),
+                refused_since=_seconds(document.get("refused_since")),
+            )
         except (ValueError, KeyError, TypeError) as error:
             raise MalformedBodyError("A message of the push queue is malformed.") from error
 
@@ -123,12 +132,24 @@ class PushQueue:
                 errors[target.enrollment_id] = "the push could not be queued"
         return errors
 
-    def send_again(self, topic: str, targets: Sequence[PushTarget], *, attempt: int, delay_seconds: int) -> bool:
-        """Queue targets whose push failed for a passing reason, to be tried after ``delay_seconds`` (at most 900).
+    def send_again(
+        self,
+        topic: str,
+        targets: Sequence[PushTarget],
+        *,
+        attempt: int,
+        delay_seconds: int,
+        not_before: int | None = None,
+        refused_since: int | None = None,
+    ) -> bool:
+        """Queue targets whose push failed, to be tried after ``delay_seconds`` (SQS knows no more than 900).
 
         Return whether all of them were queued: if not, the message that they came in must stay.
         """
-        messages = [PushMessage(topic=topic, targets=chunk, attempt=attempt) for chunk in _chunks(targets)]
+        messages = [
+            PushMessage(topic=topic, targets=chunk, attempt=attempt, not_before=not_before, refused_since=refused_since)
+            for chunk in _chunks(targets)
+        ]
         return not self._send(messages, delay_seconds=min(delay_seconds, MAX_DELAY_SECONDS))
 
     def _send(self, messages: Sequence[PushMessage], *, delay_seconds: int) -> list[PushMessage]:
@@ -160,6 +181,10 @@ def _unusable(target: PushTarget) -> str | None:
     if not 0 < len(target.magic.encode("utf-8", "surrogatepass")) <= MAX_MAGIC_BYTES:
         return "the push magic has an impossible length"
     return None
+
+
+def _seconds(value: object) -> int | None:
+    return value if isinstance(value, int) else None
 
 
 def _target_document(target: PushTarget) -> dict[str, str | int]:
