@@ -4,12 +4,14 @@ The handlers run in this process, the emulated AWS in another. How that is measu
 the table: ``docs/testing.md``. Run it with ``make bench``, or ``python -m bench.requests connect`` for some rows.
 """
 
+import json
 import os
 import plistlib
 import statistics
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import redirect_stdout
 from datetime import UTC, datetime, timedelta
@@ -22,20 +24,25 @@ from rich.table import Table
 
 from bench.measure import BATCHES, TARGET, Request, Row, RsaOperations, measure
 from functions.checkin import app as checkin_app
+from functions.commands import app as commands_app
 from functions.connect import app as connect_app
 from functions.enroll import app as enroll_app
 from local.emulator import Emulator
 from mdmlib import runtime
 from mdmlib.apple.command import Command
 from mdmlib.observability import logger
+from mdmlib.services.push_info import PushInfo
+from mdmlib.store import tables
 from mdmlib.store.tables import Enrollment
 from tests import deployment
 from tests.gateway import FunctionContext, http_event
 from tests.long_queues import fill_queue
 from tests.scep_client import ScepClient
-from tests.signed_device import SignedDevice
+from tests.signed_device import TOPIC, SignedDevice
 
 LONG_QUEUE: Final = 10_000
+THOUSAND: Final = 1_000
+THOUSAND_BATCHES: Final = {"batches": min(BATCHES, 7), "batch": 3}
 # The emulator's Query takes time in proportion to its partition: 0.2 s here. AWS' does not.
 LONG_QUEUE_BATCHES: Final = {"batches": min(BATCHES, 7), "batch": 7}
 
@@ -88,6 +95,7 @@ def _requests(names: tuple[str, ...]) -> Iterator[Request]:
         "connect: NotNow": lambda: _Device(waiting=2).not_now(),
         "connect: result, the next waits": lambda: _Device(waiting=1).result(),
         "enqueue to one enrollment": lambda: _Device().enqueue(),
+        "enqueue to 1,000 enrollments": lambda: _Thousand().enqueue(),
         "10,000 wait: Authenticate": lambda: _LongQueue().authenticate(),
         "10,000 wait: TokenUpdate": lambda: _LongQueue().token_update(),
         "10,000 wait: connect: Idle": lambda: _LongQueue().idle(),
@@ -166,6 +174,43 @@ class _Device:
         return uuid
 
 
+class _Thousand:
+    """A thousand enrolled Macs, as records: to queue a command for them takes no device."""
+
+    numbers = count()
+
+    def __init__(self) -> None:
+        tables.PushCertificate(
+            "push_certificate", TOPIC, certificate=b"", private_key=b"", not_after=4_102_444_800, uploaded_at=0
+        ).save()
+        self._ids = [f"7948D478-0000-4000-8000-{number:012}" for number in range(THOUSAND)]
+        push = PushInfo(token="7f" * 32, magic="A5EF1BA1-586D-4F29-B4F3-759DADAC2DDD")
+        with tables.EnrollmentItem.batch_write() as batch:
+            for id_ in self._ids:
+                batch.save(
+                    Enrollment(
+                        id_,
+                        tables.RECORD,
+                        type="Device",
+                        state="enrolled",
+                        generation=tables.FIRST_GENERATION,
+                        epoch=1,
+                        topic=TOPIC,
+                        product_name="Mac14,2",
+                        os_version="26.1",
+                        push=push.seal(runtime.sealer(), id_),
+                    )
+                )
+
+    def enqueue(self) -> dict[str, Any]:
+        return {"make": lambda: self._enqueue, "rsa": NONE} | THOUSAND_BATCHES
+
+    def _enqueue(self) -> None:
+        command = {"request_type": "DeviceInformation", "queries": ["OSVersion", "SerialNumber"]}
+        body = json.dumps({"ids": self._ids, "command": command})
+        _handling(commands_app.lambda_handler, http_event("POST", "/v2/commands", body.encode()), status=201)()
+
+
 class _LongQueue(_Device):
     """A device for which 10,000 commands wait, whatever it does."""
 
@@ -207,12 +252,14 @@ def _scep_issue() -> dict[str, Any]:
     return {"make": make, "rsa": SCEP}
 
 
-def _handling(handler: Callable[..., dict[str, Any]], event: dict[str, Any]) -> Callable[[], None]:
+def _handling(
+    handler: Callable[..., dict[str, Any]], event: dict[str, Any], *, status: int = 200
+) -> Callable[[], None]:
     """Return what handles an event: what the device did for it is not ours."""
 
     def handle() -> None:
         answer = handler(event, FunctionContext())
-        if answer["statusCode"] != 200:  # noqa: PLR2004 - the protocol's only success
+        if answer["statusCode"] != status:
             raise RuntimeError(f"the handler answered {answer['statusCode']}")
 
     return handle
@@ -224,6 +271,7 @@ def _cold_starts() -> dict[str, float]:
         "connect": "runtime.connect_service(); runtime.device_identity()",
         "checkin": "runtime.checkin_service(); runtime.device_identity()",
         "enroll": "runtime.certificate_authority(); runtime.enrollment_links()",
+        "commands": "runtime.enqueue_service(); import mdmlib.apple.command_fields as f; f.fields_of('DeviceLock')",
     }
     program = (
         "import time; start = time.perf_counter(); import functions.{name}.app; from mdmlib import runtime; "
@@ -242,6 +290,11 @@ def _cold_starts() -> dict[str, float]:
     }
 
 
+def _calls(names: Sequence[str]) -> str:
+    """Return the calls of a request, those that it makes often counted."""
+    return ", ".join(f"{number} {name}" if number > 1 else name for name, number in Counter(names).items())
+
+
 def _print(rows: Sequence[Row], cold_starts: dict[str, float]) -> None:
     console = Console(width=120)
     table = Table(
@@ -255,7 +308,7 @@ def _print(rows: Sequence[Row], cold_starts: dict[str, float]) -> None:
         bare, operations = (statistics.median(cost.cpu for cost in costs) for costs in (row.bare, row.rsa))
         table.add_row(
             row.request.name,
-            ", ".join(row.calls),
+            _calls(row.calls),
             f"{statistics.median(cost.cpu for cost in row.handler):.2f}",
             f"{bare:.2f}",
             f"{operations:.2f}",

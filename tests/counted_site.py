@@ -47,6 +47,8 @@ class Site:
         token = next(self._numbers).to_bytes(32, "big")
         return self.device.checkin("TokenUpdate", Token=token, PushMagic="magic", **fields)
 
-    def enqueue(self, uuid: str, ids: tuple[str, ...] = (UDID,), *, size: int = 0) -> None:
+    def enqueue(
+        self, uuid: str, ids: tuple[str, ...] = (UDID,), *, size: int = 0, request_type: str = "InstallProfile"
+    ) -> None:
         fields = {"Payload": b"p" * size} if size else {}
-        runtime.enqueue_service().enqueue(command(uuid, "InstallProfile", **fields), ids, push=False)
+        runtime.enqueue_service().enqueue(command(uuid, request_type, **fields), ids, push=False)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from local.administrator import Administrator
 from local.device import (
     Habits,
     Handled,
@@ -64,6 +65,22 @@ def test_messages_of_every_form_are_understood(
     device = enroll(habits=Habits(message=message))
     uuid = queue(device.udid, "SecurityInfo")
     assert done(device.connect()) == [(uuid, "Acknowledged")]
+
+
+def test_a_job_reaches_the_device_of_a_serial_number(
+    enroll: MakeDevice, administrator: Administrator, pushes: SimulatedApns
+) -> None:
+    device = enroll()
+    serial_numbers = [device.hardware.serial_number, "NOBODYHASTHIS"]
+    document = {"serial_numbers": serial_numbers, "command": {"request_type": "ProfileList"}}
+
+    begun = administrator.request("POST", "/v2/commands", document=document)
+
+    assert begun.status_code == 202
+    assert pushes.wait(device.push_token, seconds=PUSH_SECONDS)
+    assert done(device.connect()) == [(begun.json()["command_uuid"], "Acknowledged")]
+    told = administrator.request("GET", f"/v2/command-jobs/{begun.json()['id']}").json()
+    assert told["state"] in {"running", "done"}
 
 
 def test_a_deferred_command_keeps_its_place(enroll: MakeDevice, queue: Queue) -> None:

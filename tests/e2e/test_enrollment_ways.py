@@ -341,7 +341,13 @@ def test_a_person_signs_in_and_manages_only_their_own_part(
     shown = admin("GET", f"/v2/enrollments/{device.enrollment_id}").json()
     assert (shown["type"], shown["state"]) == ("User Enrollment (Device)", "enrolled")
     assert (shown["serial_number"], shown["imei"]) == (None, None)
-    queued = [queue(device.enrollment_id, "SecurityInfo"), queue(device.enrollment_id, "EraseDevice")]
+    erase = {"ids": [device.enrollment_id], "command": {"request_type": "EraseDevice"}}
+    refused = admin("POST", "/v2/commands", erase)
+    assert (refused.status_code, refused.json()["targets"][0]["error"]["code"]) == (207, "unsuitable_command")
+    queued = [
+        queue(device.enrollment_id, "SecurityInfo"),
+        admin("POST", "/v2/commands", erase | {"force": True}).json()["command_uuid"],
+    ]
     assert pushes.wait(device.push_token, seconds=PUSH_SECONDS)
     assert [(one.uuid, one.status) for one in device.connect()] == [(queued[0], "Acknowledged"), (queued[1], "Error")]
     device.channel.declarations.synchronize()

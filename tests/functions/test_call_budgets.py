@@ -199,6 +199,39 @@ def test_enqueueing_reads_before_and_after_and_writes_the_command_once(site: Sit
     }
 
 
+def test_enqueueing_for_many_stores_the_command_once_and_takes_25_a_write_and_100_a_read(site: Site) -> None:
+    ids = [f"MANY-{number}" for number in range(250)]
+    with tables.EnrollmentItem.batch_write() as batch:
+        for id_ in ids:
+            batch.save(tables.Enrollment(id_, "!", type="Device", state="enrolled", generation="ffffffff", epoch=1))
+    document = {"ids": ids, "command": {"request_type": "ProfileList"}}
+
+    assert site(http_event("POST", "/v2/commands", json.dumps(document).encode()), commands) == {
+        BATCH_GET: 6,
+        PUT: 1,
+        BATCH_WRITE: 10,
+        PUT_EVENTS: 1,
+    }
+
+
+def test_an_answer_that_tells_of_an_update_costs_nothing_more(site: Site) -> None:
+    site.enqueue("C1", request_type="DeviceInformation")
+    report = site.device.report("Acknowledged", "C1", QueryResponses={"OSVersion": "27.9"})
+
+    assert site(report) == {QUERY: 1, TRANSACT: 1, PUT_EVENTS: 1}
+
+
+def test_a_command_that_its_device_cannot_do_any_more_costs_a_transaction_and_an_event(site: Site) -> None:
+    record = tables.Enrollment.get(UDID, "!")
+    record.update([tables.Enrollment.product_name.set("Mac14,2"), tables.Enrollment.os_version.set("26.1")])
+    site.enqueue("C1", request_type="ScheduleOSUpdate")
+    site.enqueue("C2")
+    record.update([tables.Enrollment.os_version.set("27.0")])
+
+    assert site(site.device.report("Idle")) == {QUERY: 1, TRANSACT: 1, PUT_EVENTS: 2, DELETE: 1}
+    assert site(site.device.report("Idle")) == {QUERY: 1, PUT_EVENTS: 1}
+
+
 @pytest.mark.parametrize("broken", ["signature", "body"])
 def test_a_request_that_is_refused_costs_no_call(site: Site, aws: Emulator, environment: Settings, broken: str) -> None:
     event = site.device.report("Idle")

@@ -1,6 +1,7 @@
 """Jobs: a command for many enrollments, a page a message."""
 
 import json
+from datetime import timedelta
 from random import Random
 from typing import Any
 
@@ -188,9 +189,11 @@ def test_a_job_that_is_over_cannot_be_cancelled(fleet: Fleet, devices: list[Flee
 def test_a_job_whose_command_is_not_kept_any_more_fails(fleet: Fleet, devices: list[FleetDevice]) -> None:
     job = start(fleet, "C1")
     tables.Command("command#C1", "!").delete()
+    late = start(fleet, "C2", expires_at=fleet.clock() + timedelta(hours=1))
+    fleet.clock.advance(hours=1)
     fleet.sweep()
 
-    assert fleet.jobs.get(job.name).state == "failed"
+    assert fleet.jobs.get(job.name).state == fleet.jobs.get(late.name).state == "failed"
 
 
 def test_a_message_of_a_job_that_nobody_knows_is_done_with(fleet: Fleet) -> None:

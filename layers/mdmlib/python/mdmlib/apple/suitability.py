@@ -11,7 +11,7 @@ from mdmlib.apple.command_catalogue import Availability, catalogue
 from mdmlib.apple.command_target import Target
 from mdmlib.apple.platforms import is_older, is_version
 
-_PARTS: Final[Mapping[str, str]] = {"DeviceInformation": "Queries", "Settings": "Settings"}
+PARTS: Final[Mapping[str, str]] = {"DeviceInformation": "Queries", "Settings": "Settings"}
 """Arrays whose entries a device does one by one: such a command is refused only when nothing of it is left."""
 
 
@@ -25,7 +25,7 @@ def unsuitable(request_type: str, command: Mapping[str, Any], target: Target) ->
         return None
     if reason := _refusal(request_type, entry.availability(target.platform), target):
         return reason
-    key = _PARTS.get(request_type)
+    key = PARTS.get(request_type)
     if key is None:
         return None
     reasons = [_refusal(name, entry.part(key, name, target.platform), target) for name in _names(command.get(key))]

@@ -59,13 +59,7 @@ def queue_command(
                 "targets": targets,
             },
         )
-    serial_numbers = fields.texts("serial_numbers", most=MAX_SERIAL_NUMBERS)
-    selection = Selection(
-        types=fields.texts("types", choices=list(EnrollmentType)) or (),
-        serial_numbers=None if serial_numbers is None else list(dict.fromkeys(serial_numbers)),
-    )
-    if named == ["all"]:
-        fields.flag("all", default=False)
+    selection = _selection(named[0], fields)
     return answer_v2(HTTPStatus.ACCEPTED, _job(jobs().start(command, selection, **options.of_queue)))
 
 
@@ -85,6 +79,19 @@ def cancel_command_job(job_id: str, request: AdminRequest, jobs: "CommandJobs") 
     """``DELETE /v2/command-jobs/{id}``: stop a job. What it has queued stays queued."""
     Fields(request.query, known=())
     return answer_v2(HTTPStatus.OK, _job(jobs.cancel(job_id)))
+
+
+def _selection(name: str, fields: Fields) -> Selection:
+    """Return whom a job is for. An empty list must not become everybody."""
+    if name == "all":
+        if fields.flag("all", default=False):
+            return Selection()
+    elif name == "types":
+        if types := fields.texts("types", choices=list(EnrollmentType)):
+            return Selection(types=types)
+    elif serial_numbers := fields.texts("serial_numbers", most=MAX_SERIAL_NUMBERS):
+        return Selection(serial_numbers=list(dict.fromkeys(serial_numbers)))
+    raise BadRequestError(f"{name} names nobody.", code="no_targets", field=name)
 
 
 def _command(document: Mapping[str, Any], options: CommandOptions) -> Command:

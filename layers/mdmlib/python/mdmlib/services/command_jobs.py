@@ -212,7 +212,8 @@ class CommandJobs:
                     force=job.options["force"],
                 )
             except NotFoundError:
-                self._write(job, [CommandJob.state.set("failed")])
+                over = CommandJob.finished_at.set(int(self._now().timestamp()))
+                self._write(job, [CommandJob.state.set("failed"), over])
                 return
             for id_, target in outcome.targets.items():
                 if isinstance(target.command_error, UnavailableError):

@@ -138,7 +138,8 @@ class Suitability:
 def unsuitable_for(command: Command, target: Target) -> str | None:
     """Say why a target cannot do a command, or return None. The catalogue is imported here, for who asks needs it."""
     from mdmlib.apple import plist  # noqa: PLC0415 - connect pays for the catalogue only when it has to ask
-    from mdmlib.apple.suitability import unsuitable  # noqa: PLC0415 - see above
+    from mdmlib.apple.suitability import PARTS, unsuitable  # noqa: PLC0415 - see above
 
-    content = plist.loads(command.body).get("Command")
+    # The others are judged by their names: a profile of megabytes need not be read for that.
+    content = plist.loads(command.body).get("Command") if command.request_type in PARTS else {}
     return unsuitable(command.request_type, content if isinstance(content, dict) else {}, target)

@@ -127,9 +127,11 @@ class EnqueueService:
     ) -> EnqueueOutcome:
         """Queue a command that :meth:`store` stored. Safe to repeat: nothing that was answered is put back.
 
-        Raises :class:`~mdmlib.errors.NotFoundError` when it is not stored any more.
+        Raises :class:`~mdmlib.errors.NotFoundError` when its life is over.
         """
         command, stored = self._queue.load(command_uuid)
+        if stored.expires_at <= self._now().timestamp():
+            raise NotFoundError(f"The life of the command {command_uuid} is over.", code="command_expired")
         outcome, live = self._targets.read(ids)
         outcome.command_uuid, outcome.request_type = command.uuid, command.request_type
         suitable = live if force else _suitable(command, live, outcome)
