@@ -98,8 +98,9 @@ def _live(stage: Stage, seconds: int) -> None:
 def _act(device: SimulatedDevice, administrator: Administrator, chance: random.Random) -> None:
     what = chance.random()
     if what < 0.35:  # noqa: PLR2004 - how lively it is
+        # Not each of them is for each device: what is refused is seen on the dashboard, too.
         document = {"udid": device.udid, "request_type": chance.choice(_REQUEST_TYPES)}
-        _ask(administrator, "POST", "/v1/commands", document=document)
+        administrator.request("POST", "/v1/commands", document=document)
     elif what < 0.45:  # noqa: PLR2004
         device.defer()
     elif what < 0.5:  # noqa: PLR2004
