@@ -22,6 +22,7 @@ from picomdm import (
     doctor,
     enrollment_links,
     enrollment_profile,
+    migrate,
     push_certificates,
     queues,
     scep,
@@ -51,6 +52,7 @@ app.add_typer(scep.app, name="scep")
 app.add_typer(commands.app, name="command")
 app.add_typer(commands.app, name="commands", hidden=True)
 app.add_typer(devices.app, name="device")
+app.add_typer(migrate.app, name="migrate")
 app.add_typer(webhooks.app, name="webhooks")
 app.add_typer(webhooks.app, name="webhook", hidden=True)
 app.command("devices")(devices.list_devices)

@@ -25,12 +25,15 @@ class OtherServer:
             enrollments=fleet.enrollments, sweeps=fleet.sweeps, sealer=fleet.sealer, now=fleet.clock
         )
 
-    def bring(self, message_type: str, *, overwrite: bool = False, **fields: Any) -> None:
-        message = {"MessageType": message_type, "UDID": UDID, "Topic": TOPIC, **fields}
-        self._migration.take(decode_checkin(plistlib.dumps(message)), overwrite=overwrite)
+    def bring(
+        self, message_type: str, *, overwrite: bool = False, certificate_hash: str | None = None, **fields: Any
+    ) -> None:
+        message = decode_checkin(plistlib.dumps({"MessageType": message_type, "UDID": UDID, "Topic": TOPIC, **fields}))
+        self._migration.take(message, overwrite=overwrite, certificate_hash=certificate_hash)
 
-    def authenticate(self, *, overwrite: bool = False, **fields: Any) -> None:
-        self.bring("Authenticate", overwrite=overwrite, **{"SerialNumber": "C02XXXX", "OSVersion": "14.1", **fields})
+    def authenticate(self, *, overwrite: bool = False, certificate_hash: str | None = None, **fields: Any) -> None:
+        told = {"SerialNumber": "C02XXXX", "OSVersion": "14.1", **fields}
+        self.bring("Authenticate", overwrite=overwrite, certificate_hash=certificate_hash, **told)
 
     def token_update(self, *, overwrite: bool = False, **fields: Any) -> None:
         fields = {"PushMagic": "their magic", "Token": b"their token", **fields}
@@ -225,3 +228,28 @@ def test_secrets_are_sealed(other: OtherServer) -> None:
     stored = repr([item.serialize() for item in tables.EnrollmentItem.scan()])
     for secret in (b"their token", b"their magic", b"unlock", b"bootstrap"):
         assert secret.decode() not in stored
+
+
+def test_a_device_whose_certificate_was_told_is_known_by_that_one_alone(fleet: Fleet, other: OtherServer) -> None:
+    device = FleetDevice(fleet, UDID, identity="an identity of the other server")
+    another = FleetDevice(fleet, UDID, identity="somebody else's")
+    other.authenticate(certificate_hash=device.certificate.hash)
+    other.token_update()
+    fleet.enqueue([device], "CMD1")
+
+    for retroactive in ("on", "off"):
+        fleet.settings = replace(fleet.settings, retroactive_association=retroactive)
+        with pytest.raises(IdentityError):
+            another.idle()
+    assert device.idle() == "CMD1"
+    assert device.record.identity == device.certificate.hash
+    with pytest.raises(IdentityError):
+        another.idle()
+
+
+def test_a_certificate_may_be_told_later(fleet: Fleet, other: OtherServer) -> None:
+    device = FleetDevice(fleet, UDID, identity="an identity of the other server")
+    other.authenticate()
+    other.authenticate(certificate_hash=device.certificate.hash)
+    other.token_update()
+    assert device.idle() is None

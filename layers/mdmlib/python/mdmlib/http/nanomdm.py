@@ -1,7 +1,8 @@
 """NanoMDM's API: push certificates, pushes, messages of another server, version."""
 
+import re
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from aws_lambda_powertools.event_handler import Response
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from mdmlib.services.enqueue import EnqueueOutcome, EnqueueService
     from mdmlib.services.migration import Migration
     from mdmlib.services.push_certificates import PushCertificateInfo, PushCertificates
+
+_SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
 
 def version() -> "Response[str]":
@@ -47,10 +50,19 @@ def push(enrollment_ids: str, _: AdminRequest, enqueue: "EnqueueService") -> "Re
 def migrate(request: AdminRequest, migration: "Migration") -> "Response[str]":
     """``PUT /migration``: take in a check-in message of another server, the body, without a certificate.
 
-    The answer is an empty 200. ``overwrite=1`` is ours: without it an enrollment that lives here is left alone.
+    The answer is an empty 200. Two parameters are ours: without ``overwrite=1`` an enrollment that lives here is left
+    alone, and ``certificate_hash`` (of an Authenticate) says by which certificate alone the device will be known.
     """
-    overwrite = Fields(request.query, known=("overwrite",)).flag("overwrite", default=False)
-    migration.take(decode_checkin(request.body), overwrite=overwrite)
+    query = Fields(request.query, known=("overwrite", "certificate_hash"))
+    certificate_hash = query.text("certificate_hash")
+    if certificate_hash is not None and not _SHA256.fullmatch(certificate_hash):
+        raise BadRequestError(
+            "certificate_hash has to be the SHA-256 of a certificate, in lower-case hexadecimal digits.",
+            code="invalid_field",
+            field="certificate_hash",
+        )
+    message = decode_checkin(request.body)
+    migration.take(message, overwrite=query.flag("overwrite", default=False), certificate_hash=certificate_hash)
     return Response(HTTPStatus.OK, body="")
 
 

@@ -49,6 +49,7 @@ _ATTEMPTS: Final = 3
 _IDENTITY_ATTRIBUTES: Final = (
     "identity",
     "identity_not_after",
+    "expected_identity",
     "previous_identity",
     "previous_identity_until",
     "renewed_identities",
@@ -76,7 +77,7 @@ class Associations:
         if device is None:
             raise IdentityError("The enrollment is unknown.", code="unknown_enrollment")
         for _ in range(_ATTEMPTS):
-            if device.identity is None and self._is_retroactive(device):
+            if device.identity is None and self._is_awaited(certificate, device):
                 if self._associate(certificate, device, at=at):
                     return device, Role.CURRENT
             else:
@@ -96,8 +97,14 @@ class Associations:
             Enrollment.previous_identity_until.set(int(until.timestamp())),
         ]
 
-    def _is_retroactive(self, device: Enrollment) -> bool:
-        return self._settings.retroactive_association == "on" and device.state in LIVE_STATES
+    def _is_awaited(self, certificate: VerifiedCertificate, device: Enrollment) -> bool:
+        """Say whether an enrollment of another server's, which has no identity here yet, may have this one."""
+        if device.state not in LIVE_STATES:
+            return False
+        if device.expected_identity is not None:
+            matches: bool = device.expected_identity == certificate.hash
+            return matches
+        return self._settings.retroactive_association == "on"
 
     def _associate(self, certificate: VerifiedCertificate, device: Enrollment, *, at: datetime) -> bool:
         """Give an enrollment without an identity this one; False when it is not without by now."""

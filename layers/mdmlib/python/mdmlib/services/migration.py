@@ -2,7 +2,8 @@
 
 NanoMDM's ``nano2nano``, and whatever else replays what a server has stored, sends each enrollment's Authenticate, then
 its TokenUpdate and its bootstrap token. They make an enrollment that can be pushed to at once. Who the device is shows
-when it connects: with ``RetroactiveAssociation`` on, the first certificate that it uses becomes its identity.
+when it connects: by the certificate that it had on the other server, if that is told, else by any that comes first,
+with ``RetroactiveAssociation`` on.
 
 A device that has proven itself **here** has a life of its own, and nothing that is brought overwrites it, unless the
 administrator says so. As long as it has not, messages may be brought again, and newer ones replace what is there.
@@ -46,8 +47,10 @@ class Migration:
         self._sealer = sealer
         self._now = now
 
-    def take(self, message: CheckinMessage, *, overwrite: bool) -> None:
+    def take(self, message: CheckinMessage, *, overwrite: bool, certificate_hash: str | None = None) -> None:
         """Take one message in. The same one again changes nothing.
+
+        ``certificate_hash``, with an Authenticate, is the SHA-256 (hex) of the certificate that the device has.
 
         Raises :class:`~mdmlib.errors.ConflictError` for an enrollment that lives here (``enrollment_live``) unless
         ``overwrite``, and for a message of an enrollment that no Authenticate was brought of (``enrollment_unknown``);
@@ -58,7 +61,7 @@ class Migration:
             try:
                 match message:
                     case Authenticate():
-                        self._authenticate(message, at, overwrite=overwrite)
+                        self._authenticate(message, at, overwrite=overwrite, certificate_hash=certificate_hash)
                     case TokenUpdate() if message.enrollment_id.parent:
                         self._user_token_update(message, at, overwrite=overwrite)
                     case TokenUpdate():
@@ -83,17 +86,21 @@ class Migration:
             return
         raise UnavailableError("Other messages of the same enrollment kept coming first.")
 
-    def _authenticate(self, message: Authenticate, at: int, *, overwrite: bool) -> None:
+    def _authenticate(self, message: Authenticate, at: int, *, overwrite: bool, certificate_hash: str | None) -> None:
         if message.enrollment_id.parent:
             raise BadRequestError("Authenticate is a message of the device channel.", code="device_channel_only")
         id_ = message.enrollment_id.value
         record = self._enrollments.get(id_)
         self._refuse_live(record, overwrite=overwrite)
-        if record and record.identity is None and record.authenticate_hash == _hash(message) and _lives(record):
+        hash_ = _hash(message, certificate_hash or "")
+        if record and record.identity is None and record.authenticate_hash == hash_ and _lives(record):
             return
         actions: list[Action] = [
             *begun(message, record, at=at),
-            Enrollment.authenticate_hash.set(_hash(message)),
+            Enrollment.authenticate_hash.set(hash_),
+            Enrollment.expected_identity.set(certificate_hash)
+            if certificate_hash
+            else Enrollment.expected_identity.remove(),
             Enrollment.authenticate_event_id.remove(),
             # Whose it was until now may not be whose it is on the other server.
             Enrollment.identity.remove(),
@@ -203,6 +210,6 @@ def _lives(record: Enrollment) -> bool:
     return record.state in LIVE_STATES
 
 
-def _hash(message: CheckinMessage) -> str:
+def _hash(message: CheckinMessage, certificate_hash: str = "") -> str:
     """Tell a message that is brought again from a new one, and from one that a device sent itself."""
-    return hashlib.sha256(message.body + _WARRANT).hexdigest()
+    return hashlib.sha256(message.body + _WARRANT + certificate_hash.encode()).hexdigest()

@@ -207,6 +207,8 @@ class Enrollment(EnrollmentItem, discriminator="enrollment"):
 
     identity = UnicodeAttribute(null=True)
     """SHA-256 (hex) of the associated certificate."""
+    expected_identity = UnicodeAttribute(null=True)
+    """Of an enrollment that another server knew: the hash of the certificate that it had there. No other will do."""
     identity_not_after = NumberAttribute(null=True)
     expiring_shard = UnicodeAttribute(null=True)
     previous_identity = UnicodeAttribute(null=True)
