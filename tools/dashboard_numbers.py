@@ -1,13 +1,15 @@
 """Collects docs/dashboard.json: what a deployment on this machine counts while simulated devices live.
 
-Usage: ``python tools/dashboard_numbers.py [SECONDS]``. The template is deployed onto emulated AWS; devices enroll, get
-commands, put some off, fail at some, leave; a customer's receiver breaks down for a while. The numbers are those of the
-lines that the functions write to their logs, as CloudWatch would read them.
+Usage: ``python tools/dashboard_numbers.py [--seconds SECONDS]``. The template is deployed onto emulated AWS; devices
+enroll, get commands, put some off, fail at some, leave; a receiver breaks down for a while. The numbers are those of
+the lines that the functions write to their logs, as CloudWatch would read them. With ``--logs DIRECTORY`` nothing is
+deployed: the logs (``function-*.log``) are those that the end-to-end tests have left there.
 """
 
+import argparse
 import json
+import math
 import random
-import sys
 import tempfile
 import time
 from collections import defaultdict
@@ -25,37 +27,53 @@ from local.stage import Stage
 REPOSITORY: Final = Path(__file__).resolve().parent.parent
 NUMBERS: Final = REPOSITORY / "docs" / "dashboard.json"
 
-PERIOD_SECONDS: Final = 10
+_PERIODS: Final = 30
 _SECONDS: Final = 180
+_LAST_DELIVERIES: Final = 10
 _DEVICES: Final = 8
 _REQUEST_TYPES: Final = ("DeviceInformation", "SecurityInfo", "InstalledApplicationList", "ProfileList")
 
 
 def main() -> None:
     """Let devices live, and write down what was counted."""
-    seconds = int(sys.argv[1]) if len(sys.argv) > 1 else _SECONDS
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--seconds", type=int, default=_SECONDS, help="for how long devices live")
+    parser.add_argument("--logs", type=Path, help="take the logs of this directory instead")
+    arguments = parser.parse_args()
+    if arguments.logs:
+        logs = {path.name: path.read_text() for path in sorted(arguments.logs.glob("function-*.log"))}
+    else:
+        logs = _lived(arguments.seconds)
+    document = collected(line for log in logs.values() for line in log.splitlines())
+    NUMBERS.write_text(json.dumps(document, sort_keys=True) + "\n")
+    print(
+        f"{len(document['metrics'])} metrics in {document['periods']} periods of {document['period_seconds']} seconds"
+    )
+
+
+def _lived(seconds: int) -> dict[str, str]:
+    """Return the logs of a deployment on which devices lived for so long."""
     with tempfile.TemporaryDirectory() as directory:
         stage = Stage.set(Path(directory))
         try:
-            began = time.time()
             _live(stage, seconds)
-            time.sleep(PERIOD_SECONDS)
-            logs = stage.stack.logs()
+            time.sleep(_LAST_DELIVERIES)
+            return stage.stack.logs()
         finally:
             stage.strike()
-    numbers = collected((line for log in logs.values() for line in log.splitlines()), began=began)
-    document = {"period_seconds": PERIOD_SECONDS, "periods": seconds // PERIOD_SECONDS + 1, "metrics": numbers}
-    NUMBERS.write_text(json.dumps(document, sort_keys=True) + "\n")
-    print(f"{len(numbers)} metrics of {seconds} seconds")
 
 
-def collected(lines: Iterable[str], *, began: float) -> dict[str, dict[str, list[float]]]:
-    """Return the numbers of each metric by the period, counted from ``began``, in which they were written."""
+def collected(lines: Iterable[str]) -> dict[str, Any]:
+    """Return the numbers of each metric by the period in which they were written, from the first to the last."""
+    written = sorted((at, name, number) for line in lines for name, at, number in _read(line))
+    began, ended = written[0][0], written[-1][0]
+    seconds = max(math.ceil((ended - began) / _PERIODS), 1)
     found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for line in lines:
-        for name, at, number in _read(line):
-            found[name][str(int((at - began) // PERIOD_SECONDS))].append(number)
-    return {name: dict(each) for name, each in found.items()}
+    for at, name, number in written:
+        found[name][str(int((at - began) // seconds))].append(number)
+    periods = int((ended - began) // seconds) + 1
+    metrics = {name: dict(each) for name, each in found.items()}
+    return {"period_seconds": seconds, "periods": periods, "metrics": metrics}
 
 
 def _read(line: str) -> Iterator[tuple[str, float, float]]:

@@ -38,14 +38,16 @@ def test_a_function_may_do_no_more_than_its_role_says(stack: Stack, function: st
 
 
 def test_a_role_reaches_its_own_table_and_not_the_other(stack: Stack) -> None:
-    housekeeping = as_function(stack, "housekeeping", "dynamodb")
-    query: dict[str, Any] = {"ExpressionAttributeNames": {"#k": "enrollment_id"}, "KeyConditionExpression": "#k = :k"}
-    query["ExpressionAttributeValues"] = {":k": {"S": "outbox#0"}}
+    webhook = as_function(stack, "webhook", "dynamodb")
 
-    housekeeping.query(TableName=stack.outputs["EnrollmentTableName"], **query)
-    query["ExpressionAttributeNames"] = {"#k": "collection"}
-    with pytest.raises(ClientError):
-        housekeeping.query(TableName=stack.outputs["ResourceTableName"], **query)
+    webhook.get_item(
+        TableName=stack.outputs["ResourceTableName"], Key={"collection": {"S": "ca"}, "name": {"S": "scep"}}
+    )
+    with pytest.raises(ClientError) as refused:
+        webhook.get_item(
+            TableName=stack.outputs["EnrollmentTableName"], Key={"enrollment_id": {"S": "1"}, "item": {"S": "!"}}
+        )
+    assert refused.value.response["Error"]["Code"] == "AccessDeniedException"
 
 
 def test_an_iam_user_without_the_administrators_policy_is_refused(stack: Stack, world: World) -> None:

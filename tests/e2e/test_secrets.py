@@ -1,15 +1,18 @@
 """Nothing secret in logs, on the bus, in queues, or readable in the tables, after lives that are full of secrets.
 
 A device's tokens, PINs, passwords in profiles, keys of administrators and customers: each is looked for in every form
-in which it could have been written down, also inside of base64.
+in which it could have been written down: as it is, in hex, in base64, compressed, and each of these inside of another.
 """
 
 import base64
 import binascii
+import contextlib
+import gzip
 import json
 import plistlib
 import re
 import secrets
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -25,6 +28,10 @@ from local.stack import Stack
 from tests.e2e.stored import Stored, scan
 
 BASE64 = re.compile(rb"[A-Za-z0-9+/_-]{24,}={0,2}")
+HEX = re.compile(rb"(?:[0-9a-fA-F]{2}){24,}")
+COMPRESSED = re.compile(rb"\x1f\x8b\x08|\x78[\x01\x5e\x9c\xda]")
+"""How gzip and zlib begin."""
+LARGEST = 1024 * 1024
 MATCHED_CHARACTERS = 16
 """So much of a secret's base64 is looked for: what stands around it decides about the characters at its ends."""
 
@@ -42,11 +49,17 @@ class Secrets:
         self.values[name] = value.encode() if isinstance(value, str) else value
 
     def found_in(self, text: bytes, *, depth: int = 4) -> set[str]:
-        """Return the names of the secrets that can be read in ``text``, as they are, in hex or in base64."""
-        found = {name for name, value in self.values.items() if any(form in text for form in forms_of(value))}
-        if depth:
-            for encoded in set(BASE64.findall(text)):
-                found |= self.found_in(decoded(encoded), depth=depth - 1)
+        """Return the names of the secrets that can be read in ``text``: as they are, in hex, in base64, compressed."""
+        found: set[str] = set()
+        level = {text}
+        for _ in range(depth + 1):
+            # All at once: most of them are short.
+            together = b"\0".join(level)
+            found |= {name for name, value in self.values.items() if any(form in together for form in forms_of(value))}
+            level = {decoded(encoded) for encoded in set(BASE64.findall(together))}
+            level |= {bytes.fromhex(encoded.decode()) for encoded in set(HEX.findall(together))}
+            level |= set(inflated(together))
+            level |= {raw for encoded in tuple(level) for raw in inflated(encoded, header=False)}
         return found
 
 
@@ -70,6 +83,15 @@ def decoded(encoded: bytes) -> bytes:
         return b""
 
 
+def inflated(text: bytes, *, header: bool = True) -> Iterator[bytes]:
+    """Yield what is compressed in a text, as far as it can be read, wherever it begins; without a header, the whole."""
+    places = [(match.start(), zlib.MAX_WBITS | 32) for match in COMPRESSED.finditer(text)] if header else []
+    for start, form in places or [(0, -zlib.MAX_WBITS)]:
+        with contextlib.suppress(zlib.error):
+            if content := zlib.decompressobj(form).decompress(text[start : start + LARGEST], LARGEST):
+                yield content
+
+
 def test_the_search_finds_what_is_hidden() -> None:
     hidden = Secrets()
     hidden.add("token", bytes(range(100, 132)))
@@ -80,7 +102,13 @@ def test_the_search_finds_what_is_hidden() -> None:
     assert hidden.found_in(json.dumps({"event": event}).encode()) == {"token"}
     assert hidden.found_in(base64.b64encode(event.encode())) == {"token"}
     assert hidden.found_in(b"token=" + bytes(range(100, 132)).hex().encode()) == {"token"}
+    for squeezed in (zlib.compress(plist), gzip.compress(event.encode()), zlib.compress(plist, wbits=-15)):
+        assert hidden.found_in(squeezed) == {"token"}
+        assert hidden.found_in(b'{"payload": "' + base64.b64encode(squeezed) + b'"}') == {"token"}
+        assert hidden.found_in(b"payload=" + squeezed.hex().encode()) == {"token"}
+    assert hidden.found_in(b"before" + zlib.compress(plist) + b"after") == {"token"}
     assert hidden.found_in(b"something else" * 10) == set()
+    assert hidden.found_in(zlib.compress(b"something else" * 10)) == set()
 
 
 # Lives that are full of them
