@@ -40,12 +40,14 @@ from mdmlib.services.events import EventPublisher
 from mdmlib.services.housekeeping import Housekeeping
 from mdmlib.services.identity_renewals import IdentityRenewals
 from mdmlib.services.managed_users import ManagedUsers
+from mdmlib.services.push_again import PushAgain
 from mdmlib.services.push_certificates import PushCertificates
 from mdmlib.services.push_queue import PushQueue
 from mdmlib.services.queue import CommandQueues
 from mdmlib.services.renewal_profiles import RenewalProfiles
 from mdmlib.services.return_to_service import ReturnToServiceProfiles
 from mdmlib.services.scep_challenges import ScepChallenges
+from mdmlib.services.stale_enrollments import StaleEnrollments
 from mdmlib.services.sweep import SweepQueue
 from mdmlib.services.token_sources import TokenSources
 from mdmlib.services.tokens import MaidTokenSource, Tokens
@@ -245,12 +247,35 @@ class Fleet:
         return Vitals(lambda: self.emulator.sqs, queues=queues, now=self.clock)
 
     @property
+    def push_again(self) -> PushAgain:
+        return PushAgain(
+            enrollments=self.enrollments,
+            enqueue=self.enqueuer,
+            vitals=self.vitals,
+            sqs_client=lambda: self.emulator.sqs,
+            settings=self.settings,
+            now=self.clock,
+        )
+
+    @property
+    def stale(self) -> StaleEnrollments:
+        return StaleEnrollments(
+            enrollments=self.enrollments,
+            events=self.events,
+            sqs_client=lambda: self.emulator.sqs,
+            settings=self.settings,
+            now=self.clock,
+        )
+
+    @property
     def housekeeping(self) -> Housekeeping:
         return Housekeeping(
             events=self.events,
             sweeps=self.sweeps,
             renewals=lambda: self.renewals,
             jobs=lambda: self.jobs,
+            push_again=lambda: self.push_again,
+            stale=lambda: self.stale,
             vitals=self.vitals,
             settings=self.settings,
             now=self.clock,

@@ -140,6 +140,32 @@ def test_a_look_at_identities_costs_the_same_calls_for_a_page_of_them_but_for_wh
     assert dict(site.proxy.counts) == {QUERY: 1, BATCH_GET: 3, SEND_BATCH: 1}
 
 
+def test_pushing_again_costs_the_same_calls_for_a_page_of_commands(site: Site) -> None:
+    site.enqueue("C1")
+    shard = tables.shard_of(UDID)
+    message = {"shard": shard, "since": 0, "until": int(runtime.now().timestamp())}
+    again = runtime.push_again()
+    again.receive(message)
+
+    site.proxy.reset()
+    again.receive(message)
+
+    assert dict(site.proxy.counts) == {QUERY: 1, BATCH_GET: 3, SEND_BATCH: 1}
+
+
+def test_a_silent_device_costs_one_event_and_one_update_once(site: Site) -> None:
+    tables.Enrollment(UDID, "!").update([tables.Enrollment.last_seen_at.set(1)])
+    stale = runtime.stale_enrollments()
+
+    def look() -> dict[str, int]:
+        site.proxy.reset()
+        stale.receive({"shard": tables.shard_of(UDID)})
+        return dict(site.proxy.counts)
+
+    assert look() == {QUERY: 1, BATCH_GET: 1, PUT_EVENTS: 1, UPDATE: 1}
+    assert look() == {QUERY: 1, BATCH_GET: 1}
+
+
 def test_check_out_costs_what_authenticate_costs(site: Site) -> None:
     site.enqueue("C1")
     check_out = site.device.checkin("CheckOut")

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from mdmlib.services.migration import Migration
     from mdmlib.services.ota_enrollment import OtaEnrollment
     from mdmlib.services.push import PushService
+    from mdmlib.services.push_again import PushAgain
     from mdmlib.services.push_certificate_requests import PushCertificateRequests
     from mdmlib.services.push_certificates import PushCertificates
     from mdmlib.services.push_queue import PushQueue
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     from mdmlib.services.return_to_service import ReturnToServiceProfiles
     from mdmlib.services.revocations import RevocationLists, Revocations
     from mdmlib.services.scep_challenges import ScepChallenges
+    from mdmlib.services.stale_enrollments import StaleEnrollments
     from mdmlib.services.static_challenge import StaticChallenge
     from mdmlib.services.sweep import SweepQueue
     from mdmlib.services.token_sources import TokenSources
@@ -365,6 +367,31 @@ def identity_renewals() -> "IdentityRenewals":
         now=now,
         order=CommandOrder(now=now),
         new_uuid=lambda: str(uuid.uuid4()).upper(),
+    )
+
+
+@cache
+def push_again() -> "PushAgain":
+    """Return what wakes devices again that have left commands unanswered."""
+    from mdmlib.services.push_again import PushAgain
+
+    return PushAgain(
+        enrollments=enrollments(),
+        enqueue=enqueue_service(),
+        vitals=vitals(),
+        sqs_client=sqs_client,
+        settings=settings(),
+        now=now,
+    )
+
+
+@cache
+def stale_enrollments() -> "StaleEnrollments":
+    """Return what finds devices that stay silent."""
+    from mdmlib.services.stale_enrollments import StaleEnrollments
+
+    return StaleEnrollments(
+        enrollments=enrollments(), events=events(), sqs_client=sqs_client, settings=settings(), now=now
     )
 
 
@@ -707,6 +734,8 @@ def housekeeping() -> "Housekeeping":
         sweeps=sweeps(),
         renewals=identity_renewals,
         jobs=command_jobs,
+        push_again=push_again,
+        stale=stale_enrollments,
         vitals=vitals(),
         settings=settings(),
         now=now,

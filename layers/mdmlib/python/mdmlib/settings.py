@@ -62,6 +62,8 @@ class Settings:
     """``on`` lets an enrollment that has no certificate yet, one of another server's, have the first that it uses."""
     last_seen_minutes: int = 60
     """``last_seen`` is written at most once in so many minutes."""
+    stale_days: int = 30
+    """A device that was not heard of for so many days is told of; 0: none is."""
     command_days: int = 180
     """A pending command expires after so many days, unless it says otherwise."""
     result_days: int = 90
@@ -136,6 +138,7 @@ class Settings:
             previous_identity_hours=int(environment.get("PREVIOUS_IDENTITY_HOURS", cls.previous_identity_hours)),
             retroactive_association=environment.get("RETROACTIVE_ASSOCIATION", cls.retroactive_association),
             last_seen_minutes=int(environment.get("LAST_SEEN_MINUTES", cls.last_seen_minutes)),
+            stale_days=int(environment.get("STALE_DAYS", cls.stale_days)),
             command_days=int(environment.get("COMMAND_DAYS", cls.command_days)),
             result_days=int(environment.get("RESULT_DAYS", cls.result_days)),
             pushes_per_second=int(environment.get("PUSHES_PER_SECOND", cls.pushes_per_second)),

@@ -14,13 +14,15 @@ from mdmlib.errors import MalformedBodyError, UnavailableError
 from mdmlib.observability import logger
 from mdmlib.services.events import EventPublisher, MDMEvent
 from mdmlib.services.sweep import COMMAND_JOB, SweepQueue
-from mdmlib.services.vitals import MEASURE, PUBLISH_LEFTOVERS, RENEW_IDENTITIES, Vitals
+from mdmlib.services.vitals import FIND_STALE, MEASURE, PUBLISH_LEFTOVERS, PUSH_AGAIN, RENEW_IDENTITIES, Vitals
 from mdmlib.settings import Settings
 from mdmlib.store.tables import DEDUP, OUTBOX_PARTITION, PENDING, SHARDS, EnrollmentItem, OutboxEvent
 
 if TYPE_CHECKING:
     from mdmlib.services.command_jobs import CommandJobs
     from mdmlib.services.identity_renewals import IdentityRenewals
+    from mdmlib.services.push_again import PushAgain
+    from mdmlib.services.stale_enrollments import StaleEnrollments
 
 LEFT_AFTER_SECONDS: Final = 60
 """Whoever committed an event to the outbox is still publishing it before that."""
@@ -32,7 +34,7 @@ _GENERATION: Final = re.compile(r"[0-9a-f]{8}")
 
 
 class Housekeeping:
-    """Publishes what was left unpublished, deletes what is dead, and has identities renewed."""
+    """Publishes what was left unpublished, deletes what is dead, and has identities renewed and devices woken again."""
 
     def __init__(
         self,
@@ -41,6 +43,8 @@ class Housekeeping:
         sweeps: SweepQueue,
         renewals: "Callable[[], IdentityRenewals]",
         jobs: "Callable[[], CommandJobs]",
+        push_again: "Callable[[], PushAgain]",
+        stale: "Callable[[], StaleEnrollments]",
         vitals: Vitals,
         settings: Settings,
         now: Callable[[], datetime],
@@ -50,6 +54,8 @@ class Housekeeping:
         self._sweeps = sweeps
         self._renewals = renewals
         self._jobs = jobs
+        self._push_again = push_again
+        self._stale = stale
         self._vitals = vitals
         self._consumers = {
             _queue_name(settings.sweep_queue_url, "/"): self.take_up,
@@ -75,6 +81,10 @@ class Housekeeping:
             self.publish_leftovers()
         elif task == RENEW_IDENTITIES:
             self._renewals().start()
+        elif task == PUSH_AGAIN:
+            self._push_again().start()
+        elif task == FIND_STALE:
+            self._stale().start()
         elif task == MEASURE:
             self._vitals.measure()
         else:
@@ -114,6 +124,10 @@ class Housekeeping:
             self._renewals().receive(message)
         elif message.get("task") == COMMAND_JOB:
             self._jobs().receive(message)
+        elif message.get("task") == PUSH_AGAIN:
+            self._push_again().receive(message)
+        elif message.get("task") == FIND_STALE:
+            self._stale().receive(message)
         else:
             self._sweep(message)
 

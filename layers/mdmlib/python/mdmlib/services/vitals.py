@@ -37,11 +37,15 @@ if TYPE_CHECKING:
 PUBLISH_LEFTOVERS: Final = "publish_leftovers"
 RENEW_IDENTITIES: Final = "renew_identities"
 MEASURE: Final = "measure"
+PUSH_AGAIN: Final = "push_again"
+FIND_STALE: Final = "find_stale"
 
 INTERVALS: Final = {
     PUBLISH_LEFTOVERS: timedelta(minutes=5),
     RENEW_IDENTITIES: timedelta(days=1),
     MEASURE: timedelta(hours=1),
+    PUSH_AGAIN: timedelta(hours=1),
+    FIND_STALE: timedelta(days=1),
 }
 """How often the template has each task done."""
 
@@ -126,6 +130,14 @@ class Vitals:
             ScheduleRun(_SCHEDULES, task, ran_at=int(self._now().timestamp())).save()
         except PynamoDBException as error:
             logger.warning("Run of a schedule not noted", task=task, error=type(error).__name__)
+
+    def last_run(self, task: str) -> datetime | None:
+        """Return when a task was last done, or None."""
+        try:
+            run = ScheduleRun.get(_SCHEDULES, task, consistent_read=True)
+        except ScheduleRun.DoesNotExist:
+            return None
+        return datetime.fromtimestamp(int(run.ran_at), UTC)
 
     def measure(self) -> None:
         """Write the metrics that are levels: days that are left, delays of schedules, devices."""

@@ -244,6 +244,10 @@ class Enrollment(EnrollmentItem, discriminator="enrollment"):
     enrolled_at = NumberAttribute(null=True)
     checked_out_at = NumberAttribute(null=True)
     last_seen_at = NumberAttribute(null=True)
+    stale_stage = NumberAttribute(null=True)
+    """After how many days of silence ``mdm.EnrollmentStale`` last told of it."""
+    stale_since = NumberAttribute(null=True)
+    """The ``last_seen_at`` that it was silent since; with another one ``stale_stage`` is of a former silence."""
     link = UnicodeAttribute(null=True)
     """The enrollment link (its public id) that the identity was issued under."""
 
