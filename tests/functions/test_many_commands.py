@@ -9,8 +9,11 @@ from typing import Any
 import pytest
 
 from functions.commands import app as function
+from local.device.command import Command as SimulatedCommand
+from local.device.request_types import REQUEST_TYPES as SIMULATED
 from local.emulator import Emulator
 from mdmlib.apple.command_catalogue import catalogue
+from mdmlib.apple.command_report import CommandReport
 from mdmlib.settings import Settings
 from mdmlib.store.sealing import Sealer
 from tests.api_description import DescribedGateway
@@ -216,11 +219,17 @@ def test_every_command_of_apples_reaches_a_device(gateway: Gateway, fleet: Fleet
         assert answer.status == 201, f"{request_type}: {answer.document}"
         wanted[request_type] = {"RequestType": request_type, **value}
 
-    received = {}
-    command = device.command("Idle")
-    while command:
-        received[command["CommandUUID"]] = command["Command"]
-        command = device.command("Acknowledged", command["CommandUUID"])
+    received: dict[str, Any] = {}
+    report: dict[str, str] = {"Status": "Idle"}
+    while body := fleet.connect.report(
+        device.certificate, CommandReport.decode(plistlib.dumps(report | device.ids)), {}
+    ):
+        command = SimulatedCommand.decode(body)
+        received[command.uuid] = command.fields
+        if kind := SIMULATED.get(command.request_type):
+            # What the simulated device would answer with CommandFormatError.
+            assert all(isinstance(command.fields.get(key), needed) for key, needed in kind.required.items())
+        report = {"Status": "Acknowledged", "CommandUUID": command.uuid}
 
     assert list(received) == list(wanted)
     assert received == wanted

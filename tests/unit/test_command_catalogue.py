@@ -10,6 +10,10 @@ from typing import Any
 
 import pytest
 
+from local.device.hardware import Platform
+from local.device.request_types import NOT_SIMULATED
+from local.device.request_types import REQUEST_TYPES as SIMULATED
+from mdmlib.apple import command_changes
 from mdmlib.apple.command import Command
 from mdmlib.apple.command_catalogue import CommandKey, catalogue
 from mdmlib.apple.command_fields import fields_of, snake_case
@@ -199,3 +203,19 @@ def test_what_a_device_cannot_do_has_a_reason(
 )
 def test_what_is_not_known_refuses_nothing(request_type: str, command: dict[str, Any], target: Target) -> None:
     assert unsuitable(request_type, command, target) is None
+
+
+@pytest.mark.parametrize("request_type", SIMULATED)
+def test_the_simulated_device_which_knows_the_catalogue_from_elsewhere_agrees(request_type: str) -> None:
+    """Platforms, supervision and User Enrollment, of what was written down by hand from Apple's pages."""
+    simulated, entry = SIMULATED[request_type], catalogue()[request_type]
+    for platform, name in ((Platform.IOS, "iOS"), (Platform.MACOS, "macOS")):
+        availability = entry.availability(name)
+        assert (availability is not None) == (platform in simulated.platforms), platform
+        if availability is not None:
+            assert availability.supervised == (platform in simulated.supervised), platform
+            assert availability.user_enrollment == (platform in simulated.user_enrollment), platform
+
+
+def test_the_simulated_device_knows_what_apple_had_before_27() -> None:
+    assert {*SIMULATED, *NOT_SIMULATED} == {*catalogue()} - {*command_changes.ADDED}
