@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
+from functools import cache
 from typing import TYPE_CHECKING, Final
 
 from mdmlib import metrics
@@ -21,7 +22,7 @@ from mdmlib.services.command_targets import (
     TargetOutcome,
 )
 from mdmlib.services.events import EventPublisher, MDMEvent
-from mdmlib.services.pending_writer import PendingWriter, chunks
+from mdmlib.services.pending_writer import PendingItem, PendingWriter, chunks
 from mdmlib.services.push_certificates import PushCertificates
 from mdmlib.services.push_info import PushInfo
 from mdmlib.services.push_queue import PushQueue, PushTarget
@@ -208,9 +209,26 @@ class EnqueueService:
     ) -> None:
         """Write the pending items, and tell of it."""
         now = self._now()
-        pending = [self._pending(command, stored, target, now, not_before, forced=forced) for target in live.values()]
-        for item, error in self._writer.write(pending, is_new=is_new, now=int(now.timestamp())):
-            outcome.targets[item.enrollment_id].command_error = error
+        items = [self._item(command, stored, target, forced=forced) for target in live.values()]
+
+        def whole(item: PendingItem) -> PendingCommand:
+            return PendingCommand(
+                item.enrollment_id,
+                item.item,
+                command_uuid=command.uuid,
+                request_type=command.request_type,
+                payload=item.payload,
+                enqueued_at=int(now.timestamp()),
+                waiting_shard=tables.shard_of(item.enrollment_id),
+                expires_at=stored.expires_at,
+                not_before=int(not_before.timestamp()) if not_before else None,
+                dedup_key=stored.dedup_key,
+                suits=item.suits,
+                ttl=stored.ttl,
+            )
+
+        for id_, error in self._writer.write(whole, items, is_new=is_new, now=int(now.timestamp())):
+            outcome.targets[id_].command_error = error
         queued = [id_ for id_ in live if not outcome.targets[id_].command_error]
         for id_ in self._targets.cleared_meanwhile(live, queued):
             outcome.targets[id_].command_error = ConflictError(
@@ -230,39 +248,21 @@ class EnqueueService:
                 enrollment_id=queued[0] if len(queued) == 1 else None,
             )
 
-    def _pending(
-        self,
-        command: Command,
-        stored: tables.Command,
-        target: Live,
-        now: datetime,
-        not_before: datetime | None,
-        *,
-        forced: bool,
-    ) -> PendingCommand:
-        record = target.record
-        id_, key = record.enrollment_id, pending_key(record.generation, stored.order)
-        return PendingCommand(
+    def _item(self, command: Command, stored: tables.Command, target: Live, *, forced: bool) -> PendingItem:
+        id_, key = target.record.enrollment_id, pending_key(target.record.generation, stored.order)
+        inline = len(command.body) <= INLINE_PENDING_BYTES
+        return PendingItem(
             id_,
             key,
-            command_uuid=command.uuid,
-            request_type=command.request_type,
-            payload=(
-                self._queue.seal_pending(id_, key, command.body) if len(command.body) <= INLINE_PENDING_BYTES else None
-            ),
-            enqueued_at=int(now.timestamp()),
-            waiting_shard=tables.shard_of(id_),
-            expires_at=stored.expires_at,
-            not_before=int(not_before.timestamp()) if not_before else None,
-            dedup_key=stored.dedup_key,
+            payload=self._queue.seal_pending(id_, key, command.body) if inline else None,
             suits=None if forced else str(target.target),
-            ttl=stored.ttl,
         )
 
     def _push(
         self, records: Sequence[EnrollmentHead], outcome: EnqueueOutcome, *, expiration: int | None = None
     ) -> None:
         targets = []
+        has_certificate = cache(self._has_certificate)
         for record in records:
             result = outcome.targets[record.enrollment_id]
             if record.push is None or record.topic is None:
@@ -270,7 +270,7 @@ class EnqueueService:
             elif record.push_failure:
                 # A push that succeeds writes nothing: only the device's next TokenUpdate ends this.
                 result.push_error = f"APNs refused the push token: {record.push_failure}"
-            elif not self._has_certificate(record.topic):
+            elif not has_certificate(record.topic):
                 result.push_error = f"there is no push certificate for the topic {record.topic}"
             else:
                 push = PushInfo.open(record.push, self._sealer, record.enrollment_id)
