@@ -9,6 +9,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from mdmlib import runtime
 from mdmlib.http import (
     admin_edge,
+    idempotency,
     micromdm,
     monitoring,
     nanomdm,
@@ -22,6 +23,7 @@ from mdmlib.observability import logger
 
 app = APIGatewayHttpResolver()
 admin_edge.register_error_handlers(app)
+idempotency.remember_answers(app, runtime.idempotent_requests)
 
 
 @app.get("/version")

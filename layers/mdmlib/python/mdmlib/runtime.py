@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from mdmlib.services.enrollments import Enrollments
     from mdmlib.services.events import EventPublisher
     from mdmlib.services.housekeeping import Housekeeping
+    from mdmlib.services.idempotent_requests import IdempotentRequests
     from mdmlib.services.identity_renewals import IdentityRenewals
     from mdmlib.services.issuing_authorities import IssuingAuthorityStore
     from mdmlib.services.managed_users import ManagedUsers
@@ -474,6 +475,15 @@ def push_certificate_requests() -> "PushCertificateRequests":
 
     bind_tables()
     return PushCertificateRequests(sealer=sealer(), now=now, new_id=lambda: uuid.uuid4().hex)
+
+
+@cache
+def idempotent_requests() -> "IdempotentRequests":
+    """Return what remembers the answers of requests that have a key."""
+    from mdmlib.services.idempotent_requests import IdempotentRequests
+
+    bind_tables()
+    return IdempotentRequests(sealer=sealer(), now=now)
 
 
 @cache

@@ -565,6 +565,16 @@ class EnrollmentProfileDesign(ResourceItem, discriminator="enrollment_profile"):
     """PEM (PKCS #8), sealed for ``enrollment_profile/default/signing_key``."""
 
 
+class IdempotentRequest(ResourceItem, discriminator="idempotent_request"):
+    """Collection ``idempotent_request``, name = hash of a request's route and key: what it was answered, for a day."""
+
+    body_hash = UnicodeAttribute()
+    until = NumberAttribute()
+    """A request without an answer is over then."""
+    answer = BinaryAttribute(null=True, legacy_encoding=False)
+    """Sealed for ``idempotent_request/<name>``."""
+
+
 class AccountDrivenEnrollment(ResourceItem, discriminator="account_driven"):
     """Collection ``account_driven``, name ``default``: who may enroll by signing in, and where."""
 
