@@ -50,6 +50,19 @@ def upload(
 
 
 @app.command()
+def delete(
+    context: typer.Context,
+    *,
+    topic: Annotated[str, typer.Argument(help="As `picomdm push-cert show` shows it.")],
+    _json: JSON = False,
+) -> None:
+    """Forget a topic whose certificate has ended, so that nothing warns of it any more."""
+    operator = operator_of(context)
+    operator.api.request("DELETE", f"/v2/push-certificates/{path_part(topic)}", repeatable=True)
+    operator.terminal.answer({"topic": topic, "deleted": True}, lambda: operator.terminal.say("Deleted."))
+
+
+@app.command()
 def request(
     context: typer.Context,
     *,

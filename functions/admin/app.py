@@ -69,6 +69,12 @@ def post_push_certificate() -> Response[str]:
     return v2_push.post_push_certificate(request, runtime.push_certificates(), runtime.push_certificate_requests())
 
 
+@app.delete("/v2/push-certificates/<topic>")
+def delete_push_certificate(topic: str) -> Response[str]:
+    """Forget a topic."""
+    return v2_push.delete_push_certificate(topic, runtime.push_certificates())
+
+
 @app.post("/v2/push-certificate-requests")
 def post_push_certificate_request() -> Response[str]:
     """Make a key and a request for its push certificate."""

@@ -76,6 +76,18 @@ def test_the_key_may_stand_before_the_certificate(gateway: Gateway, push_certifi
     assert upload(gateway, key + certificate + b"-----END CERTIFICATE-----\n").status == 200
 
 
+def test_a_topic_can_be_forgotten_when_its_certificate_has_ended(gateway: Gateway, push_certificate: bytes) -> None:
+    upload(gateway, push_certificate)
+
+    refused = gateway.request("DELETE", f"/v2/push-certificates/{TOPIC}")
+    tables.PushCertificate("push_certificate", TOPIC).update([tables.PushCertificate.not_after.set(1)])
+    deleted = [gateway.request("DELETE", f"/v2/push-certificates/{TOPIC}").status for _ in range(2)]
+
+    assert (refused.status, refused.document["code"]) == (409, "certificate_in_use")
+    assert deleted == [204, 204]
+    assert gateway.get("/v2/push-certificates").document["push_certificates"] == []
+
+
 def test_all_push_certificates_are_listed_without_their_keys(
     gateway: Gateway, authority: Authority, push_certificate: bytes
 ) -> None:

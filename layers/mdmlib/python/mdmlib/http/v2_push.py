@@ -31,6 +31,12 @@ def list_push_certificates(request: AdminRequest, push_certificates: "PushCertif
     return answer_v2(HTTPStatus.OK, {"push_certificates": listed, "next_cursor": None})
 
 
+def delete_push_certificate(topic: str, push_certificates: "PushCertificates") -> "Response[str]":
+    """``DELETE /v2/push-certificates/{topic}``: forget a topic whose certificate has ended."""
+    push_certificates.delete(topic)
+    return no_content()
+
+
 def post_push_certificate(
     request: AdminRequest, push_certificates: "PushCertificates", requests: "PushCertificateRequests"
 ) -> "Response[str]":

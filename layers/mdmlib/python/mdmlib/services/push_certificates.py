@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
+from pynamodb.exceptions import DeleteError
 
 from mdmlib.apple.certificates import PushIdentity, decode_push_certificate
 from mdmlib.errors import BadRequestError, ConflictError, NotFoundError
@@ -142,6 +143,24 @@ class PushCertificates:
     def topics(self) -> list[PushCertificateInfo]:
         """Return all topics' certificates, ordered by topic."""
         return [_info(item) for item in PushCertificate.query(_COLLECTION)]
+
+    def delete(self, topic: str) -> None:
+        """Forget a topic whose certificate has ended: nobody can be woken by it any more. One that is gone is no error.
+
+        Raises :class:`~mdmlib.errors.ConflictError` while it is good: devices may have enrolled for it.
+        """
+        still_good = PushCertificate.not_after > int(self._now().timestamp())
+        try:
+            PushCertificate(_COLLECTION, topic).delete(condition=~still_good)
+        except DeleteError as error:
+            if error.cause_response_code != "ConditionalCheckFailedException":
+                raise
+            raise ConflictError(
+                "The certificate of this topic is good, and devices may be woken by it; it can be deleted when it has "
+                "ended.",
+                code="certificate_in_use",
+            ) from error
+        self._kept.pop(topic, None)
 
     def _item(self, topic: str, *, fresh: bool) -> PushCertificate:
         kept = self._kept.get(topic)
