@@ -106,12 +106,26 @@ def show(
 def push(
     context: typer.Context,
     *,
-    enrollment_ids: Annotated[list[str], typer.Argument(metavar="ID...", help="The enrollments to wake.")],
+    enrollment_ids: Annotated[
+        list[str] | None, typer.Argument(metavar="ID...", help="The enrollments to wake.")
+    ] = None,
+    everybody: Annotated[bool, typer.Option("--all", help="Wake all that may receive commands.")] = False,
+    types: Annotated[
+        list[str] | None, typer.Option("--type", help="Wake those of this type (Device, User, …); may be repeated.")
+    ] = None,
+    topic: Annotated[str | None, typer.Option(help="Wake those of this push topic.")] = None,
     _json: JSON = False,
 ) -> None:
     """Wake enrollments, so that they connect."""
     operator = operator_of(context)
     terminal = operator.terminal
+    many = {"all": everybody or None, "types": types, "topic": topic}
+    if bool(enrollment_ids) == any(many.values()):
+        raise typer.BadParameter("Name enrollments, or say --all, --type or --topic.")
+    if not enrollment_ids:
+        job = operator.api.request("POST", "/v2/pushes", document={name: each for name, each in many.items() if each})
+        terminal.answer(job, lambda: terminal.note(f"They are being woken: GET /v2/pushes/{job['id']} tells how far."))
+        return
     status: dict[str, dict[str, Any]] = {}
     with terminal.progress("Waking …"):
         for start in range(0, len(enrollment_ids), _PUSHES_AT_ONCE):

@@ -34,7 +34,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.requests.append((self.command, self.path, headers))
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         of_commands = re.match(
-            r"/migration|/v1/(commands|push/)|/v2/command|/v2/enrollments/[^/]+/(commands|results)", path
+            r"/migration|/v1/(commands|push/)|/v2/(command|pushes)|/v2/enrollments/[^/]+/(commands|results)", path
         )
         function = self.server.commands if of_commands else self.server.admin
         answer = function.request(self.command, path, body or None, headers=headers, query=dict(parse_qsl(url.query)))

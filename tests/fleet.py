@@ -42,6 +42,7 @@ from mdmlib.services.identity_renewals import IdentityRenewals
 from mdmlib.services.managed_users import ManagedUsers
 from mdmlib.services.push_again import PushAgain
 from mdmlib.services.push_certificates import PushCertificates
+from mdmlib.services.push_jobs import PushJobs
 from mdmlib.services.push_queue import PushQueue
 from mdmlib.services.queue import CommandQueues
 from mdmlib.services.renewal_profiles import RenewalProfiles
@@ -247,6 +248,17 @@ class Fleet:
         return Vitals(lambda: self.emulator.sqs, queues=queues, now=self.clock)
 
     @property
+    def push_jobs(self) -> PushJobs:
+        return PushJobs(
+            enrollments=self.enrollments,
+            enqueue=self.enqueuer,
+            sqs_client=lambda: self.emulator.sqs,
+            queue_url=self.settings.sweep_queue_url,
+            now=self.clock,
+            new_id=lambda: uuid.uuid4().hex,
+        )
+
+    @property
     def push_again(self) -> PushAgain:
         return PushAgain(
             enrollments=self.enrollments,
@@ -274,6 +286,7 @@ class Fleet:
             sweeps=self.sweeps,
             renewals=lambda: self.renewals,
             jobs=lambda: self.jobs,
+            push_jobs=lambda: self.push_jobs,
             push_again=lambda: self.push_again,
             stale=lambda: self.stale,
             vitals=self.vitals,

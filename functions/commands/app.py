@@ -7,7 +7,7 @@ from aws_lambda_powertools.logging import correlation_paths
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from mdmlib import runtime
-from mdmlib.http import admin_edge, micromdm, nanomdm, v2, v2_checkin, v2_commands
+from mdmlib.http import admin_edge, micromdm, nanomdm, v2, v2_checkin, v2_commands, v2_pushes
 from mdmlib.http.admin_edge import Dialect
 from mdmlib.observability import logger
 
@@ -28,6 +28,18 @@ def push(enrollment_ids: str) -> Response[str]:
     """Wake enrollments."""
     request = admin_edge.decode(app.current_event)
     return PUSH[request.dialect](enrollment_ids, request, runtime.enqueue_service())
+
+
+@app.post("/v2/pushes")
+def post_pushes() -> Response[str]:
+    """Wake many."""
+    return v2_pushes.create_push(admin_edge.decode(app.current_event), runtime.push_jobs())
+
+
+@app.get("/v2/pushes/<job_id>")
+def get_pushes(job_id: str) -> Response[str]:
+    """Tell how that is getting on."""
+    return v2_pushes.get_push(job_id, admin_edge.decode(app.current_event), runtime.push_jobs())
 
 
 @app.put("/migration")

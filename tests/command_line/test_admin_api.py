@@ -334,3 +334,12 @@ def test_an_unknown_profile_is_2(server: AdminServer, picomdm: CommandLine) -> N
 def test_an_unknown_command_is_2(picomdm: CommandLine) -> None:
     assert picomdm("brew").code == 2
     assert picomdm("--help").code == 0
+
+
+def test_all_are_woken_by_one_request_and_nobody_by_an_unclear_one(picomdm: CommandLine, uploaded: Path) -> None:
+    result = picomdm("push", "--all", "--json")
+
+    assert result.code == 0
+    assert (result.document["state"], result.document["types"]) == ("running", None)
+    assert picomdm("push").code == 2
+    assert picomdm("push", "D1", "--all").code == 2

@@ -183,6 +183,7 @@ def test_a_long_queue_is_swept_by_several_messages(
         sweeps=runtime.sweeps(),
         renewals=runtime.identity_renewals,
         jobs=runtime.command_jobs,
+        push_jobs=runtime.push_jobs,
         push_again=runtime.push_again,
         stale=runtime.stale_enrollments,
         vitals=runtime.vitals(),

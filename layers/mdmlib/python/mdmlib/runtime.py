@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from mdmlib.services.push_again import PushAgain
     from mdmlib.services.push_certificate_requests import PushCertificateRequests
     from mdmlib.services.push_certificates import PushCertificates
+    from mdmlib.services.push_jobs import PushJobs
     from mdmlib.services.push_queue import PushQueue
     from mdmlib.services.queue import CommandQueues
     from mdmlib.services.renewal_profiles import RenewalProfiles
@@ -426,6 +427,23 @@ def command_jobs() -> "CommandJobs":
 
 
 @cache
+def push_jobs() -> "PushJobs":
+    """Return the jobs that wake many."""
+    import uuid
+
+    from mdmlib.services.push_jobs import PushJobs
+
+    return PushJobs(
+        enrollments=enrollments(),
+        enqueue=enqueue_service(),
+        sqs_client=sqs_client,
+        queue_url=settings().sweep_queue_url,
+        now=now,
+        new_id=lambda: uuid.uuid4().hex,
+    )
+
+
+@cache
 def migration() -> "Migration":
     """Return what takes in check-in messages of another server."""
     from mdmlib.services.migration import Migration
@@ -744,6 +762,7 @@ def housekeeping() -> "Housekeeping":
         sweeps=sweeps(),
         renewals=identity_renewals,
         jobs=command_jobs,
+        push_jobs=push_jobs,
         push_again=push_again,
         stale=stale_enrollments,
         vitals=vitals(),

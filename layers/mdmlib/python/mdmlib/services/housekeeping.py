@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from mdmlib.errors import MalformedBodyError, UnavailableError
 from mdmlib.observability import logger
 from mdmlib.services.events import EventPublisher, MDMEvent
-from mdmlib.services.sweep import COMMAND_JOB, SweepQueue
+from mdmlib.services.sweep import COMMAND_JOB, PUSH_JOB, SweepQueue
 from mdmlib.services.vitals import FIND_STALE, MEASURE, PUBLISH_LEFTOVERS, PUSH_AGAIN, RENEW_IDENTITIES, Vitals
 from mdmlib.settings import Settings
 from mdmlib.store.tables import DEDUP, OUTBOX_PARTITION, PENDING, SHARDS, EnrollmentItem, OutboxEvent
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mdmlib.services.command_jobs import CommandJobs
     from mdmlib.services.identity_renewals import IdentityRenewals
     from mdmlib.services.push_again import PushAgain
+    from mdmlib.services.push_jobs import PushJobs
     from mdmlib.services.stale_enrollments import StaleEnrollments
 
 LEFT_AFTER_SECONDS: Final = 60
@@ -43,6 +44,7 @@ class Housekeeping:
         sweeps: SweepQueue,
         renewals: "Callable[[], IdentityRenewals]",
         jobs: "Callable[[], CommandJobs]",
+        push_jobs: "Callable[[], PushJobs]",
         push_again: "Callable[[], PushAgain]",
         stale: "Callable[[], StaleEnrollments]",
         vitals: Vitals,
@@ -54,6 +56,7 @@ class Housekeeping:
         self._sweeps = sweeps
         self._renewals = renewals
         self._jobs = jobs
+        self._push_jobs = push_jobs
         self._push_again = push_again
         self._stale = stale
         self._vitals = vitals
@@ -124,6 +127,8 @@ class Housekeeping:
             self._renewals().receive(message)
         elif message.get("task") == COMMAND_JOB:
             self._jobs().receive(message)
+        elif message.get("task") == PUSH_JOB:
+            self._push_jobs().receive(message)
         elif message.get("task") == PUSH_AGAIN:
             self._push_again().receive(message)
         elif message.get("task") == FIND_STALE:

@@ -10,6 +10,9 @@ from mdmlib.observability import logger
 COMMAND_JOB: Final = "command_job"
 """The task of those messages of the same queue that ask for a page of a job (:mod:`mdmlib.services.command_jobs`)."""
 
+PUSH_JOB: Final = "push_job"
+"""The task of those that ask for a part of one that wakes many (:mod:`mdmlib.services.push_jobs`)."""
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 

@@ -42,6 +42,7 @@ from pynamodb.attributes import (
     ListAttribute,
     NumberAttribute,
     UnicodeAttribute,
+    UnicodeSetAttribute,
 )
 from pynamodb.connection import Connection
 from pynamodb.indexes import GlobalSecondaryIndex, IncludeProjection
@@ -613,6 +614,22 @@ class CommandJobSerialNumbers(ResourceItem, discriminator="command_job_serial_nu
 
     serial_numbers = BinaryAttribute(legacy_encoding=False)
     """JSON, compressed."""
+
+
+class PushJob(ResourceItem, discriminator="push_job"):
+    """Collection ``push_job``, name = the job's id: many that are being woken."""
+
+    selection: JSONAttribute = JSONAttribute()
+    """``{"types": […] | null, "topic": … | null, "ids": <how many> | null}``."""
+    expiration = NumberAttribute(null=True)
+    parts = NumberAttribute()
+    ended = NumberAttribute(default=0)
+    """How many of the parts are done."""
+    pages: UnicodeSetAttribute = UnicodeSetAttribute(null=True)
+    """``<part>.<page>`` of those that are counted."""
+    woken = NumberAttribute(default=0)
+    not_woken = NumberAttribute(default=0)
+    created_at = NumberAttribute()
 
 
 class ScheduleRun(ResourceItem, discriminator="schedule"):
