@@ -1,17 +1,24 @@
-"""Two things at once: every pair that the queue's design decides (design, section 2), made to happen.
+"""Two things at once: every pair that could cost a command, revive what has ended, or issue twice, made to happen.
 
-=====  ===========================================================================================================
-1      ``a_user_channel_that_meets_its_devices_check_out…``, ``…new_enrollment_begins_anew``
-2      ``an_authenticate_overtaken…``, ``one_authenticate_many_times_at_once…``, ``different_authenticates_at_once…``
-3      ``a_token_update_that_meets_a_new_authenticate…``; who may do what: ``test_associations.py``
-4      ``an_enqueue_that_meets…`` (four), ``a_sweep_that_meets…``; late sweeps: ``tests/functions/test_housekeeping.py``
-5      ``a_batch_whose_answer_was_lost…``, ``a_batch_that_wrote_nothing…``, ``a_resumed_request…`` (two)
-6      ``nothing_that_was_deleted_comes_back…``, ``a_not_now_that_meets_a_clear…``, ``a_touch…``
-7      ``reports_at_once_on_a_command_far_back…``; what it costs: ``tests/functions/test_long_queues.py``
-8      ``two_connects_at_once…``, ``no_connect_that_begins_after_a_final_report…``, ``a_final_report_that_meets…``
-9      ``test_certificate_authority.py``: ``the_same_request_many_times_at_once…``, ``one_challenge_in_many_hands…``,
-       ``a_link_is_good_for…``, ``a_renewal_that_meets_a_new_enrollment…``
-=====  ===========================================================================================================
+A user channel that meets a new life of its device begins anew, and nothing old revives:
+    ``a_user_channel_that_meets_its_devices_check_out…``, ``…new_enrollment_begins_anew``
+An Authenticate is a repeat only of the last one, with no TokenUpdate since; one that was overtaken is dropped:
+    ``an_authenticate_overtaken…``, ``one_authenticate_many_times_at_once…``, ``different_authenticates_at_once…``
+A certificate that was replaced may report results and nothing else:
+    ``a_token_update_that_meets_a_new_authenticate…``; who may do what: ``test_associations.py``
+Who queues is told when the queue ended meanwhile; a sweep deletes only what is dead:
+    ``an_enqueue_that_meets…`` (four), ``a_sweep_that_meets…``; late sweeps: ``tests/functions/test_housekeeping.py``
+A batch never puts back a command that was answered:
+    ``a_batch_whose_answer_was_lost…``, ``a_batch_that_wrote_nothing…``, ``a_resumed_request…`` (two)
+Nothing that was deleted comes back as a stub:
+    ``nothing_that_was_deleted_comes_back…``, ``a_not_now_that_meets_a_clear…``, ``a_touch…``
+A report finds its command wherever it stands in the queue, for one read more:
+    ``reports_at_once_on_a_command_far_back…``; what it costs: ``tests/functions/test_long_queues.py``
+Two connects may be given one command, but none that begins after the final report:
+    ``two_connects_at_once…``, ``no_connect_that_begins_after_a_final_report…``, ``a_final_report_that_meets…``
+A challenge, a link's use and a certificate are one transaction, so a retry gets the same certificate:
+    ``test_certificate_authority.py``: ``the_same_request_many_times_at_once…``, ``one_challenge_in_many_hands…``,
+    ``a_link_is_good_for…``, ``a_renewal_that_meets_a_new_enrollment…``
 
 ``test_queue_model.py`` makes up what nobody thought of.
 """

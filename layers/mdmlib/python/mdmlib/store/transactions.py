@@ -9,7 +9,6 @@ from typing import Any, Final
 from pynamodb.exceptions import TransactWriteError
 from pynamodb.expressions.condition import Condition
 from pynamodb.expressions.update import Action
-from pynamodb.transactions import TransactWrite
 
 from mdmlib.errors import UnavailableError
 from mdmlib.store import tables
@@ -72,13 +71,12 @@ def transact(writes: Sequence[Write]) -> None:
     another transaction is tried again a few times, then it is :class:`~mdmlib.errors.UnavailableError`.
     """
     ordered = _as_pynamodb_orders(writes)
+    request = _request(ordered)
     for attempt in range(_ATTEMPTS):
         if attempt:
             time.sleep(random.uniform(0, 0.02 * 2**attempt))  # noqa: S311 - jitter is no secret
         try:
-            with TransactWrite(connection=tables.connection()) as transaction:
-                for write in ordered:
-                    _add(transaction, write)
+            tables.connection().transact_write_items(**request)
         except TransactWriteError as error:
             codes = [reason.code if reason else None for reason in error.cancellation_reasons]
             failed = frozenset(
@@ -98,16 +96,49 @@ def _as_pynamodb_orders(writes: Sequence[Write]) -> list[Write]:
     return [write for kind in (Check, Delete, Put, Update) for write in writes if isinstance(write, kind)]
 
 
-def _add(transaction: TransactWrite, write: Write) -> None:
-    match write:
-        case Check(_, item, condition):
-            enrolled = isinstance(item, tables.EnrollmentItem)
-            hash_key = item.enrollment_id if enrolled else item.collection
-            range_key = item.item if enrolled else item.name
-            transaction.condition_check(type(item), hash_key, range_key, condition)
-        case Delete(_, item, condition):
-            transaction.delete(item, condition=condition)
-        case Put(_, item, condition):
-            transaction.save(item, condition=condition)
-        case Update(_, item, actions, condition):
-            transaction.update(item, actions=list(actions), condition=condition)
+def _request(writes: Sequence[Write]) -> dict[str, Any]:
+    request: dict[str, list[dict[str, Any]]] = {
+        "condition_check_items": [],
+        "delete_items": [],
+        "put_items": [],
+        "update_items": [],
+    }
+    for write in writes:
+        match write:
+            case Check(_, item, condition):
+                enrolled = isinstance(item, tables.EnrollmentItem)
+                hash_key = item.enrollment_id if enrolled else item.collection
+                range_key = item.item if enrolled else item.name
+                check = type(item).get_operation_kwargs_from_class(hash_key, range_key, condition)
+                request["condition_check_items"].append(check)
+            case Delete(_, item, condition):
+                request["delete_items"].append(item.get_delete_kwargs_from_instance(condition))
+            case Put(_, item, condition):
+                request["put_items"].append(_put(item, condition))
+            case Update(_, item, actions, condition):
+                request["update_items"].append(item.get_update_kwargs_from_instance(list(actions), condition))
+    return request
+
+
+def _put(item: Any, condition: Condition | None) -> dict[str, Any]:  # noqa: ANN401 - of either table
+    # pynamodb's own goes through all attributes that there could be, and then through the item's once more: for a
+    # message's few items that takes longer than to sign the call.
+    names: dict[str, str] = {}
+    values: dict[str, Any] = {}
+    put: dict[str, Any] = {"TableName": item.Meta.table_name, "Item": _serialized(item)}
+    if condition is not None:
+        put["ConditionExpression"] = condition.serialize(names, values)
+    if names:
+        put["ExpressionAttributeNames"] = {placeholder: name for name, placeholder in names.items()}
+    if values:
+        put["ExpressionAttributeValues"] = values
+    return put
+
+
+def _serialized(item: Any) -> dict[str, Any]:  # noqa: ANN401 - of either table
+    known = item.get_attributes()
+    return {
+        known[name].attr_name: {known[name].attr_type: known[name].serialize(value)}
+        for name, value in item.attribute_values.items()
+        if value is not None
+    }
