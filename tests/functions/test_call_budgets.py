@@ -13,6 +13,7 @@ from functions.connect import app as connect
 from functions.enroll import app as enroll
 from local.emulator import Emulator
 from mdmlib import runtime
+from mdmlib.services.push_jobs import PushSelection
 from mdmlib.settings import Settings
 from mdmlib.store import tables
 from tests.counted_site import (
@@ -151,6 +152,19 @@ def test_pushing_again_costs_the_same_calls_for_a_page_of_commands(site: Site) -
     again.receive(message)
 
     assert dict(site.proxy.counts) == {QUERY: 1, BATCH_GET: 3, SEND_BATCH: 1}
+
+
+def test_waking_many_costs_two_writes_and_as_many_messages_as_there_are_thousands(site: Site) -> None:
+    jobs = runtime.push_jobs()
+    ids = [UDID, *(f"D{number}" for number in range(999))]
+    jobs.receive({"job": jobs.start(PushSelection(ids=[UDID]), expiration=None).name, "part": 0, "page": 0, "ids": ids})
+
+    site.proxy.reset()
+    job = jobs.start(PushSelection(ids=ids), expiration=None)
+    assert dict(site.proxy.counts) == {PUT: 1, SEND: 1}
+    site.proxy.reset()
+    jobs.receive({"job": job.name, "part": 0, "page": 0, "ids": ids})
+    assert dict(site.proxy.counts) == {GET: 1, BATCH_GET: 10, SEND_BATCH: 1, UPDATE: 1}
 
 
 def test_a_silent_device_costs_one_event_and_one_update_once(site: Site) -> None:

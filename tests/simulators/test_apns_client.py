@@ -15,7 +15,7 @@ import pytest
 
 from local.apns.process import ApnsControl, ApnsSimulator
 from mdmlib.apple.certificates import PushIdentity
-from mdmlib.clients.apns import ApnsClient, Notification, Outcome, Verdict
+from mdmlib.clients.apns import ApnsClient, Notification, Outcome, Verdict, send_together
 from mdmlib.services.push_queue import MAX_MAGIC_BYTES
 
 TOPIC = "com.apple.mgmt.External.0f5a3f0e-0000-4000-8000-000000000001"
@@ -198,6 +198,31 @@ def test_an_error_without_an_explanation_is_told_by_its_status(client: ApnsClien
     apns.behave(answer_status=500, answer_reason="", answer_times=1)
 
     assert client.send(notifications(1)) == [Outcome(Verdict.PASSING, "status 500", 500)]
+
+
+def test_a_time_that_no_calendar_has_is_none(client: ApnsClient, apns: ApnsControl) -> None:
+    apns.register("0001", topic=TOPIC, magic="gone")
+    apns.unregister("0001", timestamp=10**30)
+
+    assert client.send([notification("0001")]) == [Outcome(Verdict.TOKEN_REFUSED, "Unregistered", 410)]
+
+
+def test_a_topic_that_gets_no_answer_holds_up_no_other(
+    simulator: ApnsSimulator, impatient: ApnsClient, connect: Callable[..., ApnsClient], apns: ApnsControl
+) -> None:
+    topic = "com.apple.mgmt.External.0f5a3f0e-0000-4000-8000-000000000002"
+    apns.register("07", topic=topic, magic=MAGIC)
+    other = connect(PushIdentity.decode(apns.issue(topic)))
+    impatient.send(notifications(1))
+    apns.disturb("freeze")  # the connection that is there; the other client makes its own
+    apns.behave(max_connections=1000)
+
+    first, second = send_together([(impatient, notifications(3)), (other, [notification("07") for _ in range(50)])])
+
+    assert verdicts(second) == {Verdict.ACCEPTED: 50}
+    assert verdicts(first) == {Verdict.ACCEPTED: 3}, "over another connection, after the other topic's were answered"
+    topics = [push["topic"] for push in apns.pushes()]
+    assert topics == [TOPIC, *[topic] * 50, *[TOPIC] * 3]
 
 
 class TestStreams:
