@@ -13,6 +13,7 @@ import typer
 from picomdm import (
     account_driven,
     ade,
+    api_keys,
     backup,
     certificate_authorities,
     commands,
@@ -43,6 +44,7 @@ app: Final = typer.Typer(
 app.add_typer(enrollment_links.app, name="enroll")
 app.add_typer(account_driven.app, name="account-driven")
 app.add_typer(ade.app, name="ade")
+app.add_typer(api_keys.app, name="api-key")
 app.add_typer(certificate_authorities.app, name="ca")
 app.add_typer(device_authorities.app, name="device-ca")
 app.add_typer(enrollment_profile.app, name="enrollment-profile")

@@ -1,11 +1,9 @@
 """The admin API on this machine: the real functions behind a small HTTP server."""
 
-import re
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from functions.admin import app as admin
-from functions.commands import app as commands
+from tests import admin_api
 from tests.gateway import Gateway
 
 
@@ -16,7 +14,7 @@ class AdminServer(ThreadingHTTPServer):
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.admin, self.commands = Gateway(admin.lambda_handler), Gateway(commands.lambda_handler)
+        self.gateway = Gateway(admin_api.handle)
         self.requests: list[tuple[str, str, dict[str, str]]] = []
 
     @property
@@ -33,11 +31,8 @@ class _Handler(BaseHTTPRequestHandler):
         headers = dict(self.headers.items())
         self.server.requests.append((self.command, self.path, headers))
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        of_commands = re.match(
-            r"/migration|/v1/(commands|push/)|/v2/(command|pushes)|/v2/enrollments/[^/]+/(commands|results)", path
-        )
-        function = self.server.commands if of_commands else self.server.admin
-        answer = function.request(self.command, path, body or None, headers=headers, query=dict(parse_qsl(url.query)))
+        query = dict(parse_qsl(url.query))
+        answer = self.server.gateway.request(self.command, path, body or None, headers=headers, query=query)
         self.send_response(answer.status)
         for name, value in answer.headers.items():
             self.send_header(name, value)

@@ -86,6 +86,7 @@ def create_settings(emulator: Emulator, names: TableNames) -> Settings:
         event_fallback_dead_letter_queue_url=create_queue(emulator, "event-fallback-dead-letter"),
         target_dead_letter_queue_url=target_dead_letter_queue_url,
         device_url="https://mdm.example.org",
+        admin_api_id="api",
     )
 
 

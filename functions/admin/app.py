@@ -1,4 +1,4 @@
-"""Administrators: everything but commands."""
+"""Administrators: PicoMDM's own API, but for commands."""
 
 from typing import Any
 
@@ -10,9 +10,7 @@ from mdmlib import runtime
 from mdmlib.http import (
     admin_edge,
     idempotency,
-    micromdm,
     monitoring,
-    nanomdm,
     v2,
     v2_checkin,
     v2_enrollment,
@@ -26,12 +24,6 @@ admin_edge.register_error_handlers(app)
 idempotency.remember_answers(app, runtime.idempotent_requests)
 
 
-@app.get("/version")
-def get_version() -> Response[str]:
-    """Say which release this is."""
-    return nanomdm.version()
-
-
 @app.get("/metrics")
 def get_metrics() -> Response[str]:
     """Tell Prometheus of certificates, schedules, queues and devices."""
@@ -42,18 +34,6 @@ def get_metrics() -> Response[str]:
 def get_health() -> Response[str]:
     """Say whether all is well."""
     return monitoring.health(runtime.vitals().report())
-
-
-@app.put("/v1/pushcert")
-def put_push_certificate() -> Response[str]:
-    """Store a push certificate and its key."""
-    return nanomdm.put_push_certificate(admin_edge.decode(app.current_event), runtime.push_certificates())
-
-
-@app.get("/v1/pushcert")
-def get_push_certificate() -> Response[str]:
-    """Say until when a topic's push certificate is good."""
-    return nanomdm.get_push_certificate(admin_edge.decode(app.current_event), runtime.push_certificates())
 
 
 @app.get("/v2/push-certificates")
@@ -221,12 +201,6 @@ def post_certificate_revocation() -> Response[str]:
 def list_certificate_revocations() -> Response[str]:
     """List the certificates that are revoked."""
     return v2_identity.list_certificate_revocations(admin_edge.decode(app.current_event), runtime.revocations())
-
-
-@app.post("/v1/challenge")
-def post_challenge() -> Response[str]:
-    """Make a SCEP challenge for one identity."""
-    return micromdm.new_challenge(runtime.scep_challenges(), runtime.certificate_authority())
 
 
 @app.post("/v2/scep-challenges")

@@ -1,4 +1,7 @@
-"""Administrators: commands, their queues and results, pushes, blocked devices, and enrollments of other servers."""
+"""Administrators: MicroMDM's and NanoMDM's APIs, and of PicoMDM's own: queues, results and blocked devices.
+
+Also scripts that know a password instead of SigV4 come here, where the deployment lets them.
+"""
 
 from typing import Any, Final
 
@@ -7,7 +10,19 @@ from aws_lambda_powertools.logging import correlation_paths
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from mdmlib import runtime
-from mdmlib.http import admin_edge, micromdm, nanomdm, v2, v2_checkin, v2_commands, v2_pushes
+from mdmlib.http import (
+    admin_edge,
+    administrators,
+    micromdm,
+    micromdm_devices,
+    micromdm_resources,
+    nanomdm,
+    nanomdm_queries,
+    v2,
+    v2_checkin,
+    v2_commands,
+    v2_pushes,
+)
 from mdmlib.http.admin_edge import Dialect
 from mdmlib.observability import logger
 
@@ -23,7 +38,153 @@ def post_command() -> Response[str]:
     return micromdm.new_command(admin_edge.decode(app.current_event), runtime.enqueue_service())
 
 
-@app.route("/v1/push/<enrollment_ids>", method=["GET", "POST"])
+@app.route("/v1/commands/<udid>", method=["POST", "PUT"])
+def post_raw_command(udid: str) -> Response[str]:
+    """Queue a command that is a property list."""
+    return micromdm_devices.new_raw_command(udid, admin_edge.decode(app.current_event), runtime.enqueue_service())
+
+
+@app.get("/v1/commands/<udid>")
+def list_raw_commands(udid: str) -> Response[str]:
+    """List what waits for a device."""
+    return micromdm_devices.list_commands(udid, runtime.enrollment_service())
+
+
+@app.delete("/v1/commands/<udid>")
+def clear_raw_commands(udid: str) -> Response[str]:
+    """Drop what waits for a device."""
+    return micromdm_devices.clear_commands(udid, runtime.command_queues())
+
+
+@app.get("/push/<udid>")
+def push_device(udid: str) -> Response[str]:
+    """Wake a device."""
+    return micromdm.push(udid, admin_edge.decode(app.current_event), runtime.enqueue_service())
+
+
+@app.post("/v1/devices")
+def list_devices() -> Response[str]:
+    """List the devices."""
+    return micromdm_devices.list_devices(admin_edge.decode(app.current_event), runtime.device_listing())
+
+
+@app.delete("/v1/devices")
+def remove_devices() -> Response[str]:
+    """Forget devices."""
+    return micromdm_devices.remove_devices(admin_edge.decode(app.current_event), runtime.removal())
+
+
+@app.post("/v1/devices/<udid>/block")
+def block_device(udid: str) -> Response[str]:
+    """Block a device."""
+    return micromdm_devices.block(udid, runtime.blocking(), runtime.enqueue_service())
+
+
+@app.post("/v1/devices/<udid>/unblock")
+def unblock_device(udid: str) -> Response[str]:
+    """Unblock a device."""
+    return micromdm_devices.unblock(udid, runtime.blocking())
+
+
+@app.put("/v1/profiles")
+def put_profile() -> Response[str]:
+    """Store a profile."""
+    return micromdm_resources.put_profile(admin_edge.decode(app.current_event), runtime.stored_profiles())
+
+
+@app.post("/v1/profiles")
+def list_profiles() -> Response[str]:
+    """List the stored profiles."""
+    return micromdm_resources.list_profiles(admin_edge.decode(app.current_event), runtime.stored_profiles())
+
+
+@app.delete("/v1/profiles")
+def delete_profiles() -> Response[str]:
+    """Forget stored profiles."""
+    return micromdm_resources.delete_profiles(admin_edge.decode(app.current_event), runtime.stored_profiles())
+
+
+@app.put("/v1/users")
+def put_user() -> Response[str]:
+    """Store a user."""
+    return micromdm_resources.put_user(admin_edge.decode(app.current_event), runtime.micromdm_users())
+
+
+@app.post("/v1/users")
+def list_users() -> Response[str]:
+    """List the users."""
+    return micromdm_resources.list_users(admin_edge.decode(app.current_event), runtime.micromdm_users())
+
+
+@app.put("/v1/config/certificate")
+def put_config_certificate() -> Response[str]:
+    """Store a push certificate and its key."""
+    request = admin_edge.decode(app.current_event)
+    return micromdm_resources.put_push_certificate(request, runtime.push_certificates())
+
+
+@app.get("/v1/config/certificate")
+def get_config_certificate() -> Response[str]:
+    """Return the push certificate."""
+    return micromdm_resources.get_push_certificate(runtime.push_certificates())
+
+
+@app.post("/v1/challenge")
+def post_challenge() -> Response[str]:
+    """Make a SCEP challenge for one identity."""
+    return micromdm.new_challenge(runtime.scep_challenges(), runtime.certificate_authority())
+
+
+@app.get("/version")
+def get_version() -> Response[str]:
+    """Say which release this is."""
+    return nanomdm.version()
+
+
+@app.put("/v1/pushcert")
+def put_push_certificate() -> Response[str]:
+    """Store a push certificate and its key."""
+    return nanomdm.put_push_certificate(admin_edge.decode(app.current_event), runtime.push_certificates())
+
+
+@app.get("/v1/pushcert")
+def get_push_certificate() -> Response[str]:
+    """Say until when a topic's push certificate is good."""
+    return nanomdm.get_push_certificate(admin_edge.decode(app.current_event), runtime.push_certificates())
+
+
+@app.route("/v1/enqueue/<enrollment_ids>", method=["PUT", "POST"])
+def enqueue(enrollment_ids: str) -> Response[str]:
+    """Queue a command that is a property list for enrollments."""
+    return nanomdm.enqueue(enrollment_ids, admin_edge.decode(app.current_event), runtime.enqueue_service())
+
+
+@app.post("/v1/escrowkeyunlock")
+def unlock_with_escrow_key() -> Response[bytes]:
+    """Have Apple end a device's Activation Lock."""
+    return nanomdm.unlock_with_escrow_key(admin_edge.decode(app.current_event), runtime.escrow_key_unlock())
+
+
+@app.post("/v1/enrollments/query")
+def query_enrollments() -> Response[str]:
+    """Find enrollments."""
+    return nanomdm_queries.query_enrollments(admin_edge.decode(app.current_event), runtime.enrollment_query())
+
+
+@app.get("/v1/queue/<enrollment_id>")
+def get_queue(enrollment_id: str) -> Response[str]:
+    """List what waits for an enrollment."""
+    request = admin_edge.decode(app.current_event)
+    return nanomdm_queries.list_queue(enrollment_id, request, runtime.enrollment_service())
+
+
+@app.delete("/v1/queue/<enrollment_ids>")
+def delete_queue(enrollment_ids: str) -> Response[str]:
+    """Drop what waits for enrollments."""
+    return nanomdm_queries.clear_queue(enrollment_ids, runtime.command_queues())
+
+
+@app.route("/v1/push/<enrollment_ids>", method=["GET", "POST", "PUT"])
 def push(enrollment_ids: str) -> Response[str]:
     """Wake enrollments."""
     request = admin_edge.decode(app.current_event)
@@ -114,4 +275,6 @@ def delete_block(enrollment_id: str) -> Response[str]:
 @logger.inject_lambda_context(correlation_id_path=correlation_paths.API_GATEWAY_HTTP)
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Answer API Gateway's event."""
-    return app.resolve(event, context)
+    return administrators.resolve(
+        app, event, context, admin_api_id=runtime.settings().admin_api_id, api_keys=runtime.api_keys
+    )

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -55,6 +56,44 @@ def stack(aws: Emulator, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     yield name
     if _exists(aws, name):
         aws.cloudformation.delete_stack(StackName=name)
+
+
+# API keys
+
+
+def test_api_keys_are_added_shown_and_retired(stack: str, aws: Emulator, picomdm: CommandLine, tmp_path: Path) -> None:
+    secret = _output(aws, stack, "SecretArn")
+    master = {"current_key": "k1", "k1": "x" * 64}
+    aws.secretsmanager.put_secret_value(SecretId=secret, SecretString=json.dumps(master))
+    mine = tmp_path / "key"
+    mine.write_text("the key of my former server\n")
+
+    assert picomdm("api-key", "show").out.startswith("None yet")
+    made = picomdm("api-key", "add", "--json").document["api_key"]
+    assert picomdm("api-key", "add", str(mine)).out == "the key of my former server\n"
+    assert picomdm("api-key", "show", "--json").document == {"api_keys": ["the key of my former server", made]}
+    assert picomdm("api-key", "add", str(mine)).code == 0
+    assert picomdm("api-key", "show").out == f"the key of my former server\n{made}\n"
+    assert picomdm("api-key", "retire", "--json").document == {"retired": 1}
+    assert picomdm("api-key", "retire", "--json").document == {"retired": 0}
+    stored = json.loads(aws.secretsmanager.get_secret_value(SecretId=secret)["SecretString"])
+    assert stored == master | {"api_keys": ["the key of my former server"]}
+    assert len(made) == 43
+
+
+def test_a_key_that_can_be_guessed_is_none(stack: str, aws: Emulator, picomdm: CommandLine, tmp_path: Path) -> None:
+    short = tmp_path / "key"
+    short.write_text("hunter2")
+    secret = _output(aws, stack, "SecretArn")
+    aws.secretsmanager.put_secret_value(SecretId=secret, SecretString='{"current_key": "k1", "k1": "master"}')
+
+    assert picomdm("api-key", "add", str(short)).code == 2
+    assert picomdm("api-key", "show", "--json").document == {"api_keys": []}
+    aws.secretsmanager.put_secret_value(SecretId=secret, SecretString="master")
+    refused = picomdm("api-key", "add")
+    assert refused.code == 1
+    assert "master keys" in refused.err
+    assert aws.secretsmanager.get_secret_value(SecretId=secret)["SecretString"] == "master"
 
 
 # Queues

@@ -34,7 +34,7 @@ from local.stack import Stack
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    stack = Stack.start(tmp_path_factory.mktemp("stack"))
+    stack = Stack.start(tmp_path_factory.mktemp("stack"), parameters={"BasicAuth": "true"})
     yield stack
     violations = stack.apns.control.violations()
     for name, log in stack.logs().items():

@@ -308,7 +308,7 @@ def test_nobody_hears_of_what_was_refused(
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
-@pytest.mark.parametrize("path", ["/mdm/connect", "/mdm/checkin", "/nothing", "/v1/commands", "/v2/enrollments"])
+@pytest.mark.parametrize("path", ["/mdm/connect", "/mdm/checkin", "/nothing", "/v2/commands", "/v2/enrollments"])
 def test_the_device_edge_serves_nothing_else(method: str, path: str, world: World, wire: httpx.Client) -> None:
     answer = wire.request(method, f"{world.device_url}{path}")
 

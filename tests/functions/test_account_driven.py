@@ -14,7 +14,7 @@ from functions.admin import app as admin
 from functions.enroll import app as enroll
 from local.emulator import Emulator
 from mdmlib import runtime
-from mdmlib.http.enroll_edge import AUTHENTICATE_HEADER
+from mdmlib.http.gateway import AUTHENTICATE_HEADER
 from mdmlib.services.scep_challenges import serial_hash
 from mdmlib.settings import Settings
 from tests.api_description import DescribedGateway

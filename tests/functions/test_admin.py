@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from functions.admin import app as function
 from local.apns.portal import Authority
 from local.emulator import Emulator
 from mdmlib.settings import Settings
 from mdmlib.store import tables
 from mdmlib.store.sealing import Sealer
+from tests import admin_api
 from tests.api_description import DescribedGateway
 from tests.deployment import Clock
 from tests.fleet import TOPIC, Fleet
@@ -34,7 +34,7 @@ def push_certificate(authority: Authority) -> bytes:
 
 @pytest.fixture
 def gateway(environment: Settings) -> Gateway:
-    return DescribedGateway(function.lambda_handler)
+    return DescribedGateway(admin_api.handle)
 
 
 @pytest.fixture

@@ -41,14 +41,16 @@ def test_it_describes_the_routes_of_the_template_and_no_others() -> None:
     )
 
     assert {function for _, _, function in routes} == {"Commands", "Admin"}
-    assert {(method, nameless(path)) for method, path, _ in routes} == described_routes()
+    own = {(method, nameless(path)) for method, path, _ in routes if path.startswith("/v2/")}
+    assert own == {(method, path) for method, path in described_routes() if path.startswith("/v2/")}
 
 
 def test_it_describes_the_routes_of_the_functions_and_no_others() -> None:
     routes = {
-        (route.method, nameless(route.path))
+        (method, nameless(route.path))
         for function in (admin, commands)
         for route in function.app._static_routes + function.app._dynamic_routes
+        for method in ([route.method] if isinstance(route.method, str) else route.method)
     }
 
     assert routes == described_routes()

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from mdmlib.http.enroll_edge import AUTHENTICATE_HEADER
+from mdmlib.http.administrators import PREFIXES
+from mdmlib.http.gateway import AUTHENTICATE_HEADER
 from mdmlib.settings import IDENTITY_METHODS, Settings
 from tests.template.document import REPOSITORY, Resource, Template, listed, named
 
@@ -16,6 +17,16 @@ FUNCTIONS = sorted(folder.name for folder in (REPOSITORY / "functions").iterdir(
 HTTP = {"checkin", "connect", "enroll", "commands", "admin"}
 APIS = {"DeviceApi": {"checkin", "connect", "enroll"}, "AdminApi": {"commands", "admin"}}
 GREEDY = "/authproxy/{}"
+DIALECTS = {
+    "ANY /v1/{proxy+}": r"/v1/.+",
+    "ANY /push/{id}": r"/push/[^/]+",
+    "ANY /migration": r"/migration",
+    "GET /version": r"/version",
+    "ANY /micromdm/{proxy+}": None,
+    "ANY /nanomdm/{proxy+}": None,
+    "ANY /api/v1/nanomdm/{proxy+}": None,
+}
+"""Routes that leave it to their function what there is, with the paths that lead to it; None: under a prefix."""
 MTLS_ROUTES = {"PUT /mdm": "checkin", "PUT /mdm/checkin": "checkin", "PUT /mdm/connect": "connect"}
 
 
@@ -23,11 +34,11 @@ def logical_id(function: str) -> str:
     return f"{function.capitalize()}Function"
 
 
-def routes(template: Template, api: str) -> dict[str, Resource]:
-    """Return the routes of an API by their keys."""
+def routes(template: Template, api: str, *, basic: bool = False) -> dict[str, Resource]:
+    """Return the routes of an API by their keys: those for HTTP Basic, or all others."""
     found = {}
-    for route in template.of("ApiGatewayV2::Route").values():
-        if named(route["ApiId"]) == api:
+    for name, route in template.of("ApiGatewayV2::Route").items():
+        if named(route["ApiId"]) == api and (template.resources[name].get("Condition") == "HasBasicAuth") is basic:
             found[route["RouteKey"]] = route
     return found
 
@@ -120,9 +131,49 @@ def test_defaults_of_the_template_are_those_of_the_settings(template: Template) 
 def test_routes_lead_to_the_functions_that_answer_them_and_none_is_missing(template: Template, api: str) -> None:
     found: dict[str, set[str]] = {name: set() for name in APIS[api]}
     for key, route in routes(template, api).items():
-        found[target(template, route)].add(re.sub(r"\{\w+\+?\}", "{}", key))
+        if key not in DIALECTS:
+            found[target(template, route)].add(re.sub(r"\{\w+\+?\}", "{}", key))
 
-    assert found == {name: handled_routes(name) for name in APIS[api]}
+    assert found == {name: {key for key in handled_routes(name) if not is_of_a_dialect(key)} for name in APIS[api]}
+
+
+def is_of_a_dialect(key: str) -> bool:
+    path = key.partition(" ")[2]
+    return any(pattern and re.fullmatch(pattern, path) for pattern in DIALECTS.values())
+
+
+def test_other_servers_apis_are_at_both_apis_with_one_function_behind(template: Template) -> None:
+    signed, basic = routes(template, "AdminApi"), routes(template, "DeviceApi", basic=True)
+
+    assert set(basic) == set(DIALECTS)
+    assert set(signed) >= set(DIALECTS)
+    assert {target(template, each[key]) for each in (signed, basic) for key in DIALECTS} == {"commands"}
+    assert [key for name in HTTP - {"commands"} for key in handled_routes(name) if is_of_a_dialect(key)] == []
+
+
+def test_every_prefix_of_a_dialect_has_a_route(template: Template) -> None:
+    prefixed = {key for key, pattern in DIALECTS.items() if pattern is None}
+
+    assert prefixed == {f"ANY {prefix}{{proxy+}}" for prefix in PREFIXES}
+
+
+def test_passwords_are_for_nothing_unless_the_deployment_says_so(template: Template) -> None:
+    belonging = {name for name in template.resources if name.startswith("Basic")}
+
+    assert template.parameters["BasicAuth"]["Default"] == "false"
+    assert {template.resources[name].get("Condition") for name in belonging} == {"HasBasicAuth"}
+    assert not routes(template, "MtlsApi", basic=True)
+
+
+def test_who_guesses_passwords_is_slowed_down(template: Template) -> None:
+    (stage,) = [each for each in template.of("ApiGatewayV2::Stage").values() if named(each["ApiId"]) == "DeviceApi"]
+    condition, limits, otherwise = stage["RouteSettings"]["Fn::If"]
+
+    assert (condition, otherwise) == ("HasBasicAuth", {"Ref": "AWS::NoValue"})
+    assert set(limits) == set(DIALECTS)
+    for limit in limits.values():
+        assert 0 < limit["ThrottlingRateLimit"] <= 50
+        assert 0 < limit["ThrottlingBurstLimit"] <= 100
 
 
 def test_every_function_that_answers_requests_is_reached_through_one_api(template: Template) -> None:
@@ -141,7 +192,8 @@ def test_an_api_may_call_its_functions_and_nobody_else_may(template: Template, a
     assert {each["Principal"] for each in permissions} == {"apigateway.amazonaws.com"}
     sources = sorted(each["SourceArn"]["Fn::Sub"].rpartition(":")[2] for each in permissions)
     mtls = ["${MtlsApi}/*"] if name in MTLS_ROUTES.values() else []
-    assert sources == [f"${{{api}}}/*", *mtls]
+    basic = ["${DeviceApi}/*"] if name == "commands" else []
+    assert sources == [f"${{{api}}}/*", *basic, *mtls]
 
 
 def test_mutual_tls_is_for_what_enrolled_devices_send_and_nothing_else(template: Template) -> None:
@@ -217,9 +269,10 @@ def test_nothing_is_public_but_the_device_edge(template: Template) -> None:
     assert not any("FunctionUrlConfig" in each for each in template.of("Serverless::Function").values())
 
 
-def test_www_authenticate_gets_through_the_gateway(template: Template) -> None:
-    route = routes(template, "DeviceApi")["POST /mdm/account/{mode}"]
-    name = route["Target"]["Fn::Sub"].removeprefix("integrations/${").removesuffix("}")
+@pytest.mark.parametrize("name", ["AccountEnrollIntegration", "BasicIntegration"])
+def test_www_authenticate_gets_through_the_gateway(template: Template, name: str) -> None:
+    leading = [key for key, each in template.of("ApiGatewayV2::Route").items() if name in each["Target"]["Fn::Sub"]]
+    assert leading
     mapped = template.resources[name]["Properties"]["ResponseParameters"]["401"]["ResponseParameters"]
 
     assert {

@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 from local.webhook_listener import sign
 from picomdm.main import app as command_line
 from picomdm.send import BY_FIELDS, RequestTypes
+from tests.api_description import operations
 from tests.event_schemas import assert_conforms
 from tools import architecture_picture, template_tables
 
@@ -102,7 +103,10 @@ def test_every_route_of_the_template_is_in_the_tables_of_the_api() -> None:
     )
     described = {route for row in rows for route in re.findall(r"`([A-Z]+ /[^`]*)`", row)}
 
-    assert described == routes_of_template()
+    # What is behind a route that ends in {proxy+} is its function's matter.
+    assert described >= routes_of_template()
+    behind = {f"{method} {path}" for method, path, _ in operations() if not path.startswith("/v2/")}
+    assert described - routes_of_template() == behind - routes_of_template()
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)

@@ -10,6 +10,8 @@
     ├── ForbiddenError           known, but not allowed (an expired link, a used challenge)
     │   └── DeviceInstructedError  not allowed before the device has done something (updated its OS)
     ├── SignInRequiredError      a person has to sign in before the device may enroll for them
+    ├── UnauthorizedError        an administrator did not prove who they are, by HTTP Basic
+    ├── TooManyAttemptsError     so many have not, from one address, that the next ones have to wait
     ├── BlockedError             a device that an administrator has blocked: it shall un-enroll
     ├── NotFoundError            what is named does not exist
     ├── ConflictError            the state does not allow it (a duplicate, a checked-out enrollment)
@@ -100,6 +102,22 @@ class SignInRequiredError(PicoMDMError):
     def __init__(self, message: str, *, www_authenticate: str, code: str | None = None) -> None:
         super().__init__(message, code=code)
         self.www_authenticate = www_authenticate
+
+
+class UnauthorizedError(PicoMDMError):
+    """An administrator did not prove who they are. ``realm`` is what their client is asked to prove it for."""
+
+    default_code = "unauthorized"
+
+    def __init__(self, message: str, *, realm: str) -> None:
+        super().__init__(message)
+        self.realm = realm
+
+
+class TooManyAttemptsError(PicoMDMError):
+    """Too many wrong passwords came from one address; whether this one is right was not looked at."""
+
+    default_code = "too_many_attempts"
 
 
 class BlockedError(PicoMDMError):

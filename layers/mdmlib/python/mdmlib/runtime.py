@@ -20,12 +20,14 @@ if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
     from mypy_boto3_sqs import SQSClient
 
+    from mdmlib.clients.escrow_key_unlock import EscrowKeyUnlockClient
     from mdmlib.clients.reverse_proxy import ReverseProxyClient
     from mdmlib.clients.signed_http import SignedHttpClient
     from mdmlib.services.access_tokens import AccessTokens
     from mdmlib.services.account_driven_enrollment import AccountDrivenEnrollment
     from mdmlib.services.ade_enrollment import AdeEnrollment
     from mdmlib.services.ade_rules import AdeSerialNumbers, MinimumOsVersions
+    from mdmlib.services.api_keys import ApiKeys
     from mdmlib.services.auth_proxy import AuthProxy
     from mdmlib.services.blocking import Blocking
     from mdmlib.services.certificate_authorities import CertificateAuthorities
@@ -37,16 +39,20 @@ if TYPE_CHECKING:
     from mdmlib.services.declarations import DeclarationServer
     from mdmlib.services.device_authorities import DeviceAuthorities
     from mdmlib.services.device_identity import DeviceIdentity
+    from mdmlib.services.device_listing import DeviceListing
     from mdmlib.services.enqueue import EnqueueService
     from mdmlib.services.enrollment_links import EnrollmentLinks
     from mdmlib.services.enrollment_profiles import EnrollmentProfiles
+    from mdmlib.services.enrollment_query import EnrollmentQuery
     from mdmlib.services.enrollments import Enrollments
+    from mdmlib.services.escrow_key_unlock import EscrowKeyUnlock
     from mdmlib.services.events import EventPublisher
     from mdmlib.services.housekeeping import Housekeeping
     from mdmlib.services.idempotent_requests import IdempotentRequests
     from mdmlib.services.identity_renewals import IdentityRenewals
     from mdmlib.services.issuing_authorities import IssuingAuthorityStore
     from mdmlib.services.managed_users import ManagedUsers
+    from mdmlib.services.micromdm_users import MicroMDMUsers
     from mdmlib.services.migration import Migration
     from mdmlib.services.ota_enrollment import OtaEnrollment
     from mdmlib.services.push import PushService
@@ -56,12 +62,14 @@ if TYPE_CHECKING:
     from mdmlib.services.push_jobs import PushJobs
     from mdmlib.services.push_queue import PushQueue
     from mdmlib.services.queue import CommandQueues
+    from mdmlib.services.removal import Removal
     from mdmlib.services.renewal_profiles import RenewalProfiles
     from mdmlib.services.return_to_service import ReturnToServiceProfiles
     from mdmlib.services.revocations import RevocationLists, Revocations
     from mdmlib.services.scep_challenges import ScepChallenges
     from mdmlib.services.stale_enrollments import StaleEnrollments
     from mdmlib.services.static_challenge import StaticChallenge
+    from mdmlib.services.stored_profiles import StoredProfiles
     from mdmlib.services.sweep import SweepQueue
     from mdmlib.services.token_sources import TokenSources
     from mdmlib.services.tokens import Tokens
@@ -72,6 +80,7 @@ if TYPE_CHECKING:
     from mdmlib.store.enrollments import EnrollmentStore
     from mdmlib.store.payloads import PayloadStore
     from mdmlib.store.sealing import Sealer
+    from mdmlib.store.stack_secret import StackSecret
 
 
 def now() -> datetime:
@@ -159,12 +168,27 @@ def events_client() -> "EventBridgeClient":
 
 
 @cache
+def stack_secret() -> "StackSecret":
+    """Return the stack's secret."""
+    from mdmlib.store.stack_secret import StackSecret
+
+    return StackSecret(secretsmanager_client, secret_id=settings().secret_id, now=now)
+
+
+@cache
 def sealer() -> "Sealer":
     """Return the sealer under the stack's keys."""
     from mdmlib.store.sealing import Sealer
-    from mdmlib.store.stack_secret import StackSecret
 
-    return Sealer(StackSecret(secretsmanager_client, secret_id=settings().secret_id, now=now))
+    return Sealer(stack_secret())
+
+
+@cache
+def api_keys() -> "ApiKeys":
+    """Return the passwords of HTTP Basic."""
+    from mdmlib.services.api_keys import ApiKeys
+
+    return ApiKeys(stack_secret(), now=now)
 
 
 @cache
@@ -786,6 +810,67 @@ def vitals() -> "Vitals":
         "targets": (None, known.target_dead_letter_queue_url),
     }
     return Vitals(sqs_client, queues=queues, now=now)
+
+
+@cache
+def device_listing() -> "DeviceListing":
+    """Return the list of devices."""
+    from mdmlib.services.device_listing import DeviceListing
+
+    return DeviceListing(enrollments=enrollments())
+
+
+@cache
+def enrollment_query() -> "EnrollmentQuery":
+    """Return what finds enrollments."""
+    from mdmlib.services.enrollment_query import EnrollmentQuery
+
+    return EnrollmentQuery(enrollments=enrollments(), sealer=sealer())
+
+
+@cache
+def removal() -> "Removal":
+    """Return what has enrollments forgotten."""
+    from mdmlib.services.removal import Removal
+
+    return Removal(enrollments=enrollments(), sweeps=sweeps())
+
+
+@cache
+def stored_profiles() -> "StoredProfiles":
+    """Return the stored profiles."""
+    from mdmlib.services.stored_profiles import StoredProfiles
+
+    bind_tables()
+    return StoredProfiles(sealer=sealer(), payloads=payloads(), now=now)
+
+
+@cache
+def micromdm_users() -> "MicroMDMUsers":
+    """Return the users as MicroMDM's API knows them."""
+    import uuid
+
+    from mdmlib.services.micromdm_users import MicroMDMUsers
+
+    return MicroMDMUsers(enrollments=enrollments(), sealer=sealer(), now=now, new_uuid=lambda: str(uuid.uuid4()))
+
+
+@cache
+def escrow_key_unlock() -> "EscrowKeyUnlock":
+    """Return the way to Apple's service that ends Activation Locks."""
+    from mdmlib.services.escrow_key_unlock import EscrowKeyUnlock
+
+    def client() -> "EscrowKeyUnlockClient":
+        from mdmlib import __version__
+        from mdmlib.clients.escrow_key_unlock import EscrowKeyUnlockClient
+
+        return EscrowKeyUnlockClient(
+            url=settings().escrow_key_unlock_url,
+            trust_anchor=settings().apns_trust_anchor,
+            user_agent=f"PicoMDM/{__version__}",
+        )
+
+    return EscrowKeyUnlock(push_certificates=push_certificates(), client=client)
 
 
 def forget() -> None:

@@ -34,9 +34,14 @@ class Settings:
     target_dead_letter_queue_url: str
     device_url: str
     """Where devices reach this deployment, as enrollment profiles say it: ``https://mdm.example.org``."""
+    admin_api_id: str
+    """The API whose requests are signed with SigV4, and checked by API Gateway; those of any other need a password."""
     apns_url: str = "https://api.push.apple.com"
     apns_trust_anchor: str = field(default="", repr=False)
-    """PEM certificates to trust for ``apns_url`` instead of the system's; empty: the system's."""
+    """PEM certificates to trust for ``apns_url`` and ``escrow_key_unlock_url`` instead of the system's; empty: the
+    system's."""
+    escrow_key_unlock_url: str = "https://deviceservices-external.apple.com/deviceservicesworkers/escrowKeyUnlock"
+    """Where Apple takes the escrow key that ends a device's Activation Lock."""
     organization: str = "PicoMDM"
     """Shown to users as the sender of profiles."""
     enrollment_access: str = "link"
@@ -124,8 +129,10 @@ class Settings:
             event_fallback_dead_letter_queue_url=environment["EVENT_FALLBACK_DEAD_LETTER_QUEUE_URL"],
             target_dead_letter_queue_url=environment["TARGET_DEAD_LETTER_QUEUE_URL"],
             device_url=environment["DEVICE_URL"].rstrip("/"),
+            admin_api_id=environment["ADMIN_API_ID"],
             apns_url=environment.get("APNS_URL", cls.apns_url).rstrip("/"),
             apns_trust_anchor=environment.get("APNS_TRUST_ANCHOR", ""),
+            escrow_key_unlock_url=environment.get("ESCROW_KEY_UNLOCK_URL", cls.escrow_key_unlock_url).rstrip("/"),
             organization=environment.get("ORGANIZATION", cls.organization),
             enrollment_access=environment.get("ENROLLMENT_ACCESS", cls.enrollment_access),
             identity=environment.get("IDENTITY", cls.identity),

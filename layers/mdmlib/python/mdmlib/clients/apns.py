@@ -5,7 +5,6 @@ push notifications for your MDM customers".
 """
 
 import json
-import os
 import select
 import ssl
 import time
@@ -14,21 +13,14 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum, auto
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Final
 from urllib.parse import urlsplit
 
-from cryptography.hazmat.primitives.serialization import (
-    BestAvailableEncryption,
-    Encoding,
-    PrivateFormat,
-    load_pem_private_key,
-)
 from hpack import HeaderTuple, NeverIndexedHeaderTuple
 
 from mdmlib.apple.certificates import PushIdentity
 from mdmlib.clients.apns_connection import ApnsConnection, ConnectError, NotTaken, Response, Result, explanation
+from mdmlib.clients.client_identity import tls_context
 
 UNUSED_ASK_SECONDS: Final = 1
 """After so long without use a connection is asked (PING) whether it is still one."""
@@ -250,19 +242,8 @@ class ApnsClient:
         ]
 
     def _tls(self) -> ssl.SSLContext:
-        context = ssl.create_default_context(cadata=self._trust_anchor or None)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context = tls_context(self.identity, trust_anchor=self._trust_anchor)
         context.set_alpn_protocols(["h2"])
-        # ssl reads certificates from files only: for that moment the key lies there under a password that does not.
-        password = os.urandom(24).hex().encode()
-        key = load_pem_private_key(self.identity.private_key_pem, None, unsafe_skip_rsa_key_validation=True)
-        with TemporaryDirectory() as folder:
-            chain = Path(folder, "identity.pem")
-            chain.write_bytes(
-                self.identity.certificate_pem
-                + key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(password))
-            )
-            context.load_cert_chain(chain, password=password)
         return context
 
 

@@ -1,7 +1,7 @@
 """The admin edge: what administrators and their scripts send, and what they get.
 
-Who they are is proven before they come here: API Gateway checks SigV4 on every route. Every refusal says what is wrong
-and what to do, and has a ``code`` for machines. Its form is that of the API that was called:
+Who they are is proven before they come here (:mod:`mdmlib.http.administrators`). Every refusal says what is wrong and
+what to do, and has a ``code`` for machines. Its form is that of the API that was called:
 
 ``/v2``           RFC 9457, ``application/problem+json``
 MicroMDM's        ``{"error", "code", "field"?}``, indented by two spaces
@@ -30,9 +30,11 @@ from mdmlib.errors import (
     MalformedBodyError,
     NotFoundError,
     PicoMDMError,
+    TooManyAttemptsError,
+    UnauthorizedError,
     UnavailableError,
 )
-from mdmlib.http.gateway import body_of, headers_of
+from mdmlib.http.gateway import AUTHENTICATE_HEADER, body_of, headers_of
 from mdmlib.metrics import count_if_throttled
 from mdmlib.observability import log_unforeseen, logger
 
@@ -51,8 +53,18 @@ _STATUS: Final[tuple[tuple[type[PicoMDMError], HTTPStatus], ...]] = (
     (ConflictError, HTTPStatus.CONFLICT),
     (GoneError, HTTPStatus.GONE),
     (AppleRefusedError, HTTPStatus.BAD_GATEWAY),
+    (UnauthorizedError, HTTPStatus.UNAUTHORIZED),
+    (TooManyAttemptsError, HTTPStatus.TOO_MANY_REQUESTS),
     (UnavailableError, HTTPStatus.SERVICE_UNAVAILABLE),
 )
+_RETRY_AFTER: Final = {HTTPStatus.SERVICE_UNAVAILABLE: "5", HTTPStatus.TOO_MANY_REQUESTS: "60"}
+
+_OF_MICROMDM: Final = re.compile(
+    r"/push/|/boltbackup|/v1/(commands|devices|profiles|users|config|challenge|blueprints|apps|dep|dep-tokens)(/|$)"
+)
+_OF_NANOMDM: Final = re.compile(r"/migration$|/v1/(pushcert|enqueue|queue|enrollments|escrowkeyunlock)(/|$)")
+
+_LATER: Final = re.compile(r"/v1/(blueprints|apps|dep|dep-tokens)(/|$)|/boltbackup$")
 
 _LONE_SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 # What Go's encoder escapes inside strings; none of them occurs in JSON outside of one.
@@ -112,12 +124,16 @@ def decode(event: "APIGatewayProxyEventV2") -> AdminRequest:
 def dialect_of(event: "APIGatewayProxyEventV2") -> Dialect:
     """Return whose API a request is meant for.
 
-    Where MicroMDM and NanoMDM share a path, the header ``X-PicoMDM-Dialect`` decides; without it POST is MicroMDM's,
-    for it alone uses that, and everything else NanoMDM's.
+    Where MicroMDM and NanoMDM share a path, the header ``X-PicoMDM-Dialect`` decides, which the user of HTTP Basic and
+    a dialect's prefix set; without it POST is MicroMDM's, for it alone uses that, and everything else NanoMDM's.
     """
     path, method = event.raw_path, event.http_method
     if path.startswith("/v2/"):
         return Dialect.V2
+    if _OF_MICROMDM.match(path):
+        return Dialect.MICROMDM
+    if _OF_NANOMDM.match(path):
+        return Dialect.NANOMDM
     asked = headers_of(event).get(DIALECT_HEADER, "").lower()
     if asked in {Dialect.MICROMDM, Dialect.NANOMDM}:
         return Dialect(asked)
@@ -175,8 +191,11 @@ def refusal(error: PicoMDMError, *, dialect: Dialect) -> Response[str]:
     else:
         answer = answer_micromdm if dialect is Dialect.MICROMDM else answer_nanomdm
         response = answer(status, {"error": error.message, "code": error.code} | _field(error))
-    if status is HTTPStatus.SERVICE_UNAVAILABLE:
-        response.headers["Retry-After"] = "5"
+    if status in _RETRY_AFTER:
+        response.headers["Retry-After"] = _RETRY_AFTER[status]
+    if isinstance(error, UnauthorizedError):
+        challenge = f'Basic realm="{error.realm}"'
+        response.headers.update({"WWW-Authenticate": challenge, AUTHENTICATE_HEADER: challenge})
     return response
 
 
@@ -211,7 +230,10 @@ def register_error_handlers(app: "APIGatewayHttpResolver") -> None:
     @app.not_found
     def miss(_: "RouteNotFoundError") -> Response[str]:
         event = app.current_event
-        unknown = NotFoundError(f"There is no {event.http_method} {event.raw_path} here.", code="unknown_route")
+        called = f"{event.http_method} {event.raw_path}"
+        unknown = NotFoundError(f"There is no {called} here.", code="unknown_route")
+        if _LATER.match(event.raw_path):
+            unknown = NotFoundError(f"PicoMDM does not have MicroMDM's {called} yet.", code="not_there_yet")
         return refusal(unknown, dialect=dialect_of(event))
 
 

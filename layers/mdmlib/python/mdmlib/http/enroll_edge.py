@@ -26,7 +26,7 @@ from mdmlib.errors import (
     UpstreamFailedError,
 )
 from mdmlib.http import device_edge, pages
-from mdmlib.http.gateway import body_of, headers_of
+from mdmlib.http.gateway import AUTHENTICATE_HEADER, PassedBack, body_of, headers_of
 from mdmlib.observability import logger
 from mdmlib.services.auth_proxy import ProxiedRequest
 
@@ -38,17 +38,7 @@ if TYPE_CHECKING:
     from mdmlib.services.certificate_authority import CertificateAuthorityService
     from mdmlib.services.revocations import RevocationLists
 
-AUTHENTICATE_HEADER: Final = "X-PicoMDM-WWW-Authenticate"
-"""Carries WWW-Authenticate through API Gateway."""
-
 _NO_STORE: Final = {"Cache-Control": "no-store"}
-
-
-class _PassedBack(Response[bytes]):
-    """An answer that is bytes also where its type is JSON: it may be compressed."""
-
-    def is_json(self) -> bool:
-        return False
 
 
 @dataclass(frozen=True)
@@ -137,7 +127,7 @@ def decode_proxied(event: "APIGatewayProxyEventV2") -> ProxiedRequest:
 
 def pass_back(answer: "ForwardedAnswer") -> Response[bytes]:
     """Answer as the server behind the authenticating proxy did."""
-    return _PassedBack(answer.status, body=answer.body, headers=dict(answer.headers))
+    return PassedBack(answer.status, body=answer.body, headers=dict(answer.headers))
 
 
 def profile(body: bytes) -> Response[bytes]:
@@ -167,7 +157,6 @@ def register_error_handlers(app: "APIGatewayHttpResolver") -> None:
     @app.exception_handler(SignInRequiredError)
     def sign_in(error: SignInRequiredError) -> Response[str]:
         logger.info("Person sent to sign in", code=error.code, reason=error.message)
-        # API Gateway gives the first one another name; the template makes it again of the second.
         headers = {"WWW-Authenticate": error.www_authenticate, AUTHENTICATE_HEADER: error.www_authenticate}
         return Response(HTTPStatus.UNAUTHORIZED, body="", headers=headers | _NO_STORE)
 

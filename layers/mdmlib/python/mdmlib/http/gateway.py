@@ -3,13 +3,26 @@
 from base64 import b64decode
 from typing import TYPE_CHECKING, Final
 
+from aws_lambda_powertools.event_handler import Response
+
 from mdmlib.errors import BodyTooLargeError, MalformedBodyError
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
 
+AUTHENTICATE_HEADER: Final = "X-PicoMDM-WWW-Authenticate"
+"""Carries WWW-Authenticate through API Gateway, which gives that one another name; the template makes it again."""
+
 MAX_BODY_BYTES: Final = 4_613_734
 """4.4 MiB: in base64 with its envelope this just fits Lambda's 6 MiB."""
+
+
+class PassedBack(Response[bytes]):
+    """Another server's answer: bytes also where its type is JSON, for it may be compressed, or none."""
+
+    def is_json(self) -> bool:
+        """Say that nothing of it is to be encoded."""
+        return False
 
 
 def body_of(event: "APIGatewayProxyEventV2") -> bytes:

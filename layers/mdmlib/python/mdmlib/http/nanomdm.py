@@ -1,19 +1,23 @@
-"""NanoMDM's API: push certificates, pushes, messages of another server, version."""
+"""NanoMDM's API: push certificates, commands, pushes, Activation Lock, messages of another server, version."""
 
 import re
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import parse_qsl
 
 from aws_lambda_powertools.event_handler import Response
 
 from mdmlib import __version__
 from mdmlib.apple.checkin import decode_checkin
-from mdmlib.errors import BadRequestError
+from mdmlib.apple.command import Command
+from mdmlib.errors import BadRequestError, ConflictError, MalformedBodyError
 from mdmlib.http.admin_edge import AdminRequest, answer_nanomdm
 from mdmlib.http.fields import Fields
+from mdmlib.http.gateway import PassedBack
 
 if TYPE_CHECKING:
     from mdmlib.services.enqueue import EnqueueOutcome, EnqueueService
+    from mdmlib.services.escrow_key_unlock import EscrowKeyUnlock
     from mdmlib.services.migration import Migration
     from mdmlib.services.push_certificates import PushCertificateInfo, PushCertificates
 
@@ -44,7 +48,46 @@ def push(enrollment_ids: str, _: AdminRequest, enqueue: "EnqueueService") -> "Re
 
     The status is NanoMDM's: 200, 207 when some were not woken, 500 when none was.
     """
-    return _api_result(enqueue.push([id_ for id_ in enrollment_ids.split(",") if id_]))
+    return _api_result(enqueue.push(_ids(enrollment_ids)))
+
+
+def enqueue(enrollment_ids: str, request: AdminRequest, enqueue: "EnqueueService") -> "Response[str]":
+    """``PUT /v1/enqueue/{id[,id…]}``: queue the command that is the body, XML or binary, and wake the enrollments.
+
+    ``nopush``, whatever its value, wakes nobody. No body wakes alone. The status is NanoMDM's: 200, 207 when something
+    failed for some, 500 when it did for all, or when it is wrong with the command.
+    """
+    ids = _ids(enrollment_ids)
+    no_push = bool(request.query.get("nopush"))
+    if not request.body:
+        if no_push:
+            return _failed({"no_push": True, "command_error": "must enqueue or push"})
+        return _api_result(enqueue.push(ids))
+    try:
+        command = Command.decode(request.body)
+    except MalformedBodyError as error:
+        return _failed({"command_error": f"decoding command: {error.message}"})
+    try:
+        outcome = enqueue.enqueue(command, ids, push=not no_push)
+    except (BadRequestError, ConflictError) as error:
+        result: dict[str, Any] = {"no_push": True} if no_push else {}
+        result |= {"command_error": error.message}
+        return _failed(result | {"command_uuid": command.uuid, "request_type": command.request_type})
+    return _api_result(outcome, no_push=no_push)
+
+
+def unlock_with_escrow_key(request: AdminRequest, escrow_key_unlock: "EscrowKeyUnlock") -> "Response[bytes]":
+    """``POST /v1/escrowkeyunlock``: have Apple end a device's Activation Lock; the answer is Apple's.
+
+    The parameters are a form's.
+    """
+    try:
+        form = dict(parse_qsl(request.body.decode(), keep_blank_values=True, max_num_fields=50))
+    except ValueError:
+        raise BadRequestError("The body is no form.", code="malformed_body") from None
+    parameters = {**request.query, **form}
+    answer = escrow_key_unlock.unlock(parameters.get("topic", ""), parameters)
+    return PassedBack(answer.status, content_type=answer.content_type or "application/octet-stream", body=answer.body)
 
 
 def migrate(request: AdminRequest, migration: "Migration") -> "Response[str]":
@@ -70,8 +113,20 @@ def _push_certificate(info: "PushCertificateInfo") -> dict[str, str]:
     return {"topic": info.topic, "not_after": info.not_after.strftime("%Y-%m-%dT%H:%M:%SZ")}
 
 
-def _api_result(outcome: "EnqueueOutcome") -> "Response[str]":
-    """Write NanoMDM's ``APIResult``; Go sorts a map by its keys."""
+def _ids(path: str) -> list[str]:
+    ids = [id_ for id_ in path.split(",") if id_]
+    if not ids:
+        raise BadRequestError("getting enrollment ids: there is none in the path", code="missing_field", field="id")
+    return ids
+
+
+def _failed(result: dict[str, Any]) -> "Response[str]":
+    """Answer for a request that did nothing at all: NanoMDM says 500, whoever's fault it is."""
+    return answer_nanomdm(HTTPStatus.INTERNAL_SERVER_ERROR, result)
+
+
+def _api_result(outcome: "EnqueueOutcome", *, no_push: bool = False) -> "Response[str]":
+    """Write NanoMDM's ``APIResult``; Go sorts a map by its keys and leaves empty ones out."""
     status: dict[str, dict[str, str]] = {}
     failed = 0
     for id_, target in sorted(outcome.targets.items()):
@@ -82,9 +137,12 @@ def _api_result(outcome: "EnqueueOutcome") -> "Response[str]":
             "push_result": target.push_result,
             "command_error": error.message if error else None,
         }
-        status[id_] = {name: value for name, value in entry.items() if value}
+        if told := {name: value for name, value in entry.items() if value}:
+            status[id_] = told
         failed += bool(target.push_error or error)
-    document: dict[str, Any] = {"status": status}
+    document: dict[str, Any] = {"status": status} if status else {}
+    if no_push:
+        document["no_push"] = True
     if outcome.command_uuid:
         document |= {"command_uuid": outcome.command_uuid, "request_type": outcome.request_type}
     if not failed:

@@ -140,6 +140,13 @@ class PushCertificates:
             private_key_pem=self._sealer.open(item.private_key, place=_place(topic)),
         )
 
+    def newest(self) -> bytes:
+        """Return the certificate that was uploaded last, DER. Raises :class:`~mdmlib.errors.NotFoundError`."""
+        items = sorted(PushCertificate.query(_COLLECTION, consistent_read=True), key=lambda item: item.uploaded_at)
+        if not items:
+            raise NotFoundError("There is no push certificate yet; upload one.", code="push_certificate_not_found")
+        return x509.load_pem_x509_certificate(items[-1].certificate).public_bytes(Encoding.DER)
+
     def topics(self) -> list[PushCertificateInfo]:
         """Return all topics' certificates, ordered by topic."""
         return [_info(item) for item in PushCertificate.query(_COLLECTION)]

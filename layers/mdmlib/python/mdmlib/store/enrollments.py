@@ -137,6 +137,16 @@ class EnrollmentStore:
         login = next((item for item in items if isinstance(item, EnrollmentSecret)), None)
         return LoginItems(records.get(user_id), records.get(device_id), login)
 
+    def ids_of_serial(self, serial_number: str) -> list[str]:
+        """Return the ids of a serial number's devices. The index behind this is up to date within a second or so."""
+        if not 0 < len(serial_number.encode()) <= _MAX_KEY_BYTES:
+            return []
+        return [key.enrollment_id for key in EnrollmentItem.by_serial.query(serial_number)]
+
+    def ids_of_parent(self, device_id: str) -> list[str]:
+        """Return the ids of a device's user channels, in the same way."""
+        return [key.enrollment_id for key in EnrollmentItem.by_parent.query(device_id)]
+
     def touch(self, record: Enrollment, *, at: int) -> None:
         """Note that the enrollment was seen (epoch seconds)."""
         try:

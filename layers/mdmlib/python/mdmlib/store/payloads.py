@@ -28,3 +28,7 @@ class PayloadStore:
         """Return what :meth:`put` stored. Raises botocore's ``NoSuchKey`` when its lifetime is over."""
         sealed = self._client().get_object(Bucket=self._bucket, Key=reference)["Body"].read()
         return self._sealer.open(sealed, place=f"s3/{reference}")
+
+    def delete(self, reference: str) -> None:
+        """Delete what :meth:`put` stored, if it is there."""
+        self._client().delete_object(Bucket=self._bucket, Key=reference)

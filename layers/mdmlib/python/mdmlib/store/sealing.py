@@ -5,12 +5,14 @@ ciphertext and tag``. The key's id in front lets keys rotate. The associated dat
 belongs, so that a value moved to another item does not open.
 
 All keys derive (HKDF-SHA256) from the master keys in the stack's one secret, a JSON document
-``{"current_key": "k1", "k1": "<64 random characters>"}``.
+``{"current_key": "k1", "k1": "<64 random characters>"}``. Administrators' API keys stand beside them, in a list
+``api_keys``: nothing is derived from these.
 """
 
 import json
 import os
 import zlib
+from collections.abc import Sequence
 from functools import cache
 from typing import Final, Protocol
 
@@ -31,9 +33,11 @@ _MAX_OPENED_BYTES: Final = 64 * 1024 * 1024
 class MasterKeys:
     """The stack's master keys; nothing of them is in its repr."""
 
-    def __init__(self, current: str, keys: dict[str, bytes]) -> None:
+    def __init__(self, current: str, keys: dict[str, bytes], *, api_keys: Sequence[str] = ()) -> None:
         self.current = current
         self._keys = keys
+        self.api_keys = tuple(api_keys)
+        """The passwords of HTTP Basic, any of which is good."""
         self.derive = cache(self._derive)
 
     @classmethod
@@ -42,14 +46,15 @@ class MasterKeys:
         try:
             parsed = json.loads(document)
             current = parsed.pop("current_key")
+            api_keys = [str(key) for key in parsed.pop("api_keys", [])]
             keys = {key_id: str(value).encode() for key_id, value in parsed.items()}
             keys[current]
-        except (ValueError, KeyError, AttributeError) as error:
+        except (ValueError, KeyError, AttributeError, TypeError) as error:
             # The document itself must not be shown: json's message would quote a part of it.
             raise UnavailableError("The stack's secret is no document of master keys.", code="secret_unusable") from (
                 None if isinstance(error, ValueError) else error
             )
-        return cls(current, keys)
+        return cls(current, keys, api_keys=api_keys)
 
     def __repr__(self) -> str:
         return f"MasterKeys(current={self.current!r})"

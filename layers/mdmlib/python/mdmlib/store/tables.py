@@ -528,6 +528,24 @@ class ReturnToServiceProfile(ResourceItem, discriminator="return_to_service"):
     uploaded_at = NumberAttribute()
 
 
+class StoredProfile(ResourceItem, discriminator="profile"):
+    """Collection ``profile``, name = the profile's PayloadIdentifier."""
+
+    profile = BinaryAttribute(null=True, legacy_encoding=False)
+    """As it was uploaded, sealed for ``profile/<name>``; above 300 KiB it lies in S3."""
+    profile_ref = UnicodeAttribute(null=True)
+    size = NumberAttribute()
+    uploaded_at = NumberAttribute()
+
+
+class MicroMDMUser(ResourceItem, discriminator="user"):
+    """Collection ``user``, name = a UUID: an account for Macs that are set up, as MicroMDM's API knows it."""
+
+    document = BinaryAttribute(legacy_encoding=False)
+    """JSON with the fields of ``services.micromdm_users.User``, sealed for ``user/<name>``."""
+    changed_at = NumberAttribute()
+
+
 class DeviceCertificateAuthority(ResourceItem, discriminator="device_ca"):
     """Collection ``device_ca``, name = the administrator's: who makes the certificates that are built into devices."""
 
