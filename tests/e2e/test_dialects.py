@@ -2,6 +2,7 @@
 
 import json
 import plistlib
+import ssl
 import uuid
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterator
@@ -33,7 +34,8 @@ def scripts(stack: Stack, world: World, ready_for_enrollment: None) -> Iterator[
     functions.update_function_configuration(
         FunctionName=name, Environment={"Variables": environment | {"STARTED_FOR": uuid.uuid4().hex}}
     )
-    with httpx.Client(base_url=world.device_url, verify=str(world.trust), trust_env=False, timeout=60) as client:
+    trust = ssl.create_default_context(cafile=str(world.trust))
+    with httpx.Client(base_url=world.device_url, verify=trust, trust_env=False, timeout=60) as client:
         yield client
     functions.update_function_configuration(FunctionName=name, Environment={"Variables": environment})
 

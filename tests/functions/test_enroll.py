@@ -17,6 +17,7 @@ from local.emulator import Emulator
 from mdmlib import runtime
 from mdmlib.services.scep_challenges import serial_hash
 from mdmlib.settings import Settings
+from tests import admin_api
 from tests.api_description import DescribedGateway
 from tests.aws_calls import DynamoDBCalls
 from tests.gateway import Answer, Gateway, http_event
@@ -312,7 +313,7 @@ def test_a_link_that_is_over_still_says_who_it_was_for(enrollment: Enrollment) -
 
 @pytest.mark.parametrize("path", ["/v1/challenge", "/v2/scep-challenges"])
 def test_a_challenge_from_the_api_is_good_once(enrollment: Enrollment, path: str) -> None:
-    made = DescribedGateway(admin.lambda_handler).request("POST", path)
+    made = DescribedGateway(admin_api.handle).request("POST", path)
     challenge = made.document["string"] if path == "/v1/challenge" else made.document["challenge"]
     assert made.status == (200 if path == "/v1/challenge" else 201)
     client, other = ScepClient(enrollment.ca()), ScepClient(enrollment.ca(), key=rsa_key("another"))
@@ -325,7 +326,7 @@ def test_a_challenge_from_the_api_is_good_once(enrollment: Enrollment, path: str
 
 
 def test_micromdms_challenge_is_answered_as_it_does(enrollment: Enrollment) -> None:
-    answer = Gateway(admin.lambda_handler).request("POST", "/v1/challenge")
+    answer = Gateway(admin_api.handle).request("POST", "/v1/challenge")
 
     assert answer.headers["content-type"] == "application/json; charset=utf-8"
     assert answer.body == f'{{\n  "string": "{answer.document["string"]}"\n}}\n'.encode()
