@@ -16,7 +16,7 @@ from picomdm.main import app as command_line
 from picomdm.send import BY_FIELDS, RequestTypes
 from tests.api_description import operations
 from tests.event_schemas import assert_conforms
-from tools import architecture_picture, template_tables
+from tools import architecture_picture, dashboard_picture, template_tables
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 DOCUMENTS = sorted([*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").rglob("*.md")])
@@ -74,6 +74,13 @@ def test_every_decision_is_in_the_index() -> None:
 def test_the_picture_is_what_its_script_draws() -> None:
     assert architecture_picture.complaints(architecture_picture.TEMPLATE.read_text()) == []
     assert architecture_picture.PICTURE.read_text() == architecture_picture.draw()
+
+
+def test_the_picture_of_the_dashboard_is_the_dashboards() -> None:
+    widgets = dashboard_picture.widgets(dashboard_picture.TEMPLATE.read_text())
+    numbers = json.loads(dashboard_picture.NUMBERS.read_text())
+
+    assert dashboard_picture.PICTURE.read_text() == dashboard_picture.draw(widgets, numbers)
 
 
 def test_parameters_and_outputs_are_those_of_the_template() -> None:
