@@ -1,7 +1,7 @@
 """The catalogue of Apple's commands: which there are, their keys, and what can do them.
 
 The data is Apple's schema in a form of our own (``command_catalogue.json``, made by ``tools/command_catalogue.py``),
-with what has changed since (:mod:`mdmlib.apple.command_changes`). Reading it takes a millisecond, on first use.
+with what has changed since (:mod:`mdmlib.apple.command_changes`). It is read on first use, in a few milliseconds.
 """
 
 import json
