@@ -104,6 +104,8 @@ class Stack:
                     "DeviceUrl": edge.url,
                     "ApnsUrl": apns.url,
                     "ApnsTrustAnchor": apns.trust_anchor,
+                    # The emulator's CloudFormation knows no archives.
+                    "ArchiveDays": "0",
                     **(parameters or {}),
                 },
                 directory=directory,

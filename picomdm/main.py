@@ -23,11 +23,13 @@ from picomdm import (
     doctor,
     enrollment_links,
     enrollment_profile,
+    events,
     migrate,
     push_certificates,
     queues,
     scep,
     stack,
+    webhook_deliveries,
     webhooks,
 )
 from picomdm.context import JSON, Operator, operator_of
@@ -55,7 +57,12 @@ app.add_typer(commands.app, name="command")
 app.add_typer(commands.app, name="commands", hidden=True)
 app.add_typer(devices.app, name="device")
 app.add_typer(migrate.app, name="migrate")
+webhooks.app.command("test")(webhook_deliveries.try_out)
+webhooks.app.command("redrive")(webhook_deliveries.redrive)
+webhooks.app.command("replay")(webhook_deliveries.replay)
+webhooks.app.command("replay-status")(webhook_deliveries.replay_status)
 app.add_typer(webhooks.app, name="webhooks")
+app.add_typer(events.app, name="events")
 app.add_typer(webhooks.app, name="webhook", hidden=True)
 app.command("devices")(devices.list_devices)
 app.command("results")(commands.results)

@@ -19,6 +19,9 @@ _HELD_SECONDS: Final = 60
 """For how long a message that is being moved is hidden from others."""
 
 
+_LONG_SECONDS: Final = 1_800
+"""The same, where all others have to be looked through."""
+
 _NOTHING_TO_DO: Final = ""
 
 
@@ -84,20 +87,8 @@ def redrive(
     terminal = operator.terminal
     if name not in QUEUES:
         raise typer.BadParameter(f"{name!r} is no queue; there are: {', '.join(QUEUES)}.")
-    queue = QUEUES[name]
-    sqs = operator.deployment.client("sqs")
-    source, target = operator.deployment.output(queue.dead_letters), operator.deployment.output(queue.back_to)
-    rewrite = _as_webhook_message if name == "targets" else _as_it_is
-    total = Moved()
-    try:
-        # Not all that ever comes: what fails again at once would go round for ever.
-        most = _count(sqs, source)
-        with terminal.progress(f"Moving {most} messages …") as tell:
-            for batch in _receive(sqs, source, most):
-                total += _move(sqs, batch, source, target, rewrite)
-                tell(f"Moved {total.moved} of {most} messages …")
-    except ClientError as error:
-        raise refused_by_aws(error) from error
+    with terminal.progress("Moving messages …") as tell:
+        total = move_back(operator, name, tell=tell)
 
     def show() -> None:
         terminal.say(f"{total.moved} tried again.")
@@ -109,6 +100,37 @@ def redrive(
     terminal.answer({"queue": name, **asdict(total)}, show)
     if total.left:
         raise typer.Exit(1)
+
+
+def move_back(operator: Operator, name: str, *, tell: Callable[[str], None], subscription: str | None = None) -> Moved:
+    """Put the messages of a dead-letter queue back into their queue, or only those of one webhook.
+
+    Messages of others are hidden meanwhile, and visible again at the end.
+    """
+    queue = QUEUES[name]
+    sqs = operator.deployment.client("sqs")
+    source, target = operator.deployment.output(queue.dead_letters), operator.deployment.output(queue.back_to)
+    rewrite = _as_webhook_message if name == "targets" else _as_it_is
+    total, hidden = Moved(), list[str]()
+    try:
+        # Not all that ever comes: what fails again at once would go round for ever.
+        most = _count(sqs, source)
+        for batch in _receive(sqs, source, most, hide_seconds=_HELD_SECONDS if subscription is None else _LONG_SECONDS):
+            mine = [one for one in batch if subscription is None or _subscription_of(rewrite(one)) == subscription]
+            hidden += [one["ReceiptHandle"] for one in batch if one not in mine]
+            total += _move(sqs, mine, source, target, rewrite)
+            tell(f"Moved {total.moved} of {most} messages …")
+        for start in range(0, len(hidden), _BATCH):
+            sqs.change_message_visibility_batch(
+                QueueUrl=source,
+                Entries=[
+                    {"Id": str(index), "ReceiptHandle": handle, "VisibilityTimeout": 0}
+                    for index, handle in enumerate(hidden[start : start + _BATCH])
+                ],
+            )
+    except ClientError as error:
+        raise refused_by_aws(error) from error
+    return total
 
 
 def count_messages(operator: Operator) -> list[dict[str, Any]]:
@@ -133,13 +155,19 @@ def _count(sqs: Any, url: str) -> int:  # noqa: ANN401 - a client of botocore
     return int(sqs.get_queue_attributes(QueueUrl=url, AttributeNames=[name])["Attributes"][name])
 
 
-def _receive(sqs: Any, url: str, most: int) -> Iterator[list[dict[str, Any]]]:  # noqa: ANN401 - a client of botocore
+def _receive(
+    sqs: Any,  # noqa: ANN401 - a client of botocore
+    url: str,
+    most: int,
+    *,
+    hide_seconds: int,
+) -> Iterator[list[dict[str, Any]]]:
     received = 0
     while received < most:
         answer = sqs.receive_message(
             QueueUrl=url,
             MaxNumberOfMessages=min(_BATCH, most - received),
-            VisibilityTimeout=_HELD_SECONDS,
+            VisibilityTimeout=hide_seconds,
             # A long poll asks all of the queue's servers: an empty answer then means that it is empty.
             WaitTimeSeconds=2,
             MessageAttributeNames=["All"],
@@ -193,6 +221,15 @@ def _of_one_call(messages: list[tuple[dict[str, Any], str]]) -> Iterator[list[tu
         size += length
     if group:
         yield group
+
+
+def _subscription_of(body: str | None) -> str | None:
+    """Return the webhook that a message of the webhook queue is for, or None for what is none."""
+    try:
+        document = json.loads(body or "")
+    except ValueError:
+        return None
+    return document.get("subscription") if isinstance(document, dict) else None
 
 
 def _as_it_is(message: dict[str, Any]) -> str | None:

@@ -11,6 +11,7 @@ from botocore.exceptions import ClientError
 from picomdm.context import JSON, Operator, operator_of
 from picomdm.deployment import refused_by_aws
 from picomdm.errors import RefusedError, SetupError
+from picomdm.events import tail_prefix
 
 _POLL_SECONDS: Final = 2.0
 _DELETED: Final = "DELETE_COMPLETE"
@@ -36,10 +37,12 @@ def destroy(
     stack_id, secret = deployment.description["StackId"], deployment.output("SecretArn")
     try:
         _refuse_protected(operator)
+        _refuse_rules_of_others(operator)
         if not yes:
             _ask(operator)
         with terminal.progress(f"Deleting {deployment.stack} …") as tell:
-            rules = _delete_webhook_rules(deployment.client("events"), bus, f"{deployment.stack}-webhook-", tell)
+            rules = _delete_rules(deployment.client("events"), bus, deployment.stack, tell)
+            _delete_queues_of_tails(deployment.client("sqs"), deployment.stack)
             objects = _empty_bucket(deployment.client("s3"), bucket, tell)
             _delete_stack(deployment.client("cloudformation"), stack_id, tell)
             if with_secret:
@@ -103,22 +106,45 @@ def _gone_already() -> Iterator[None]:
             raise
 
 
-def _delete_webhook_rules(
+def _rules(events: Any, bus: str) -> list[dict[str, Any]]:  # noqa: ANN401 - a client of botocore
+    """Return the rules on the bus, but those that AWS keeps itself for an archive."""
+    found: list[dict[str, Any]] = []
+    with _gone_already():
+        for page in _pages(events.list_rules, EventBusName=bus):
+            found += [rule for rule in page["Rules"] if not rule.get("ManagedBy")]
+    return found
+
+
+def _is_ours(rule: str, stack: str) -> bool:
+    """Whether a rule was made by the deployment, or by a `picomdm events tail` that was killed."""
+    return rule.startswith((f"{stack}-webhook-", tail_prefix(stack)))
+
+
+def _refuse_rules_of_others(operator: Operator) -> None:
+    """Refuse while somebody else's rules are on the bus: CloudFormation would fail on it, when all else is gone."""
+    deployment = operator.deployment
+    bus = deployment.output("EventBusName")
+    rules = _rules(deployment.client("events"), bus)
+    foreign = [rule["Name"] for rule in rules if not _is_ours(rule["Name"], deployment.stack)]
+    if foreign:
+        raise RefusedError(
+            f"There are rules on the event bus {bus} that PicoMDM did not make: {', '.join(sorted(foreign)[:10])}. "
+            "Delete them where they were made; the bus cannot be deleted before.",
+            code="rules_of_others",
+        )
+
+
+def _delete_rules(
     events: Any,  # noqa: ANN401 - a client of botocore
     bus: str,
-    prefix: str,
+    stack: str,
     tell: Callable[[str], None],
 ) -> int:
     """Delete the rules that were made while the deployment ran: CloudFormation cannot delete a bus that has any."""
-    names: list[str] = []
-    with _gone_already():
-        names += [
-            rule["Name"]
-            for page in _pages(events.list_rules, EventBusName=bus, NamePrefix=prefix)
-            for rule in page["Rules"]
-            # The template's own is CloudFormation's to delete.
-            if rule["Name"] != f"{prefix}default"
-        ]
+    # The template's own are CloudFormation's to delete.
+    templates = {f"{stack}-webhook-default", f"{stack}-webhook-test"}
+    names = [rule["Name"] for rule in _rules(events, bus) if _is_ours(rule["Name"], stack)]
+    names = [name for name in names if name not in templates]
     for name in names:
         tell(f"Deleting the rule {name} …")
         targets = [
@@ -130,6 +156,12 @@ def _delete_webhook_rules(
             events.remove_targets(EventBusName=bus, Rule=name, Ids=targets)
         events.delete_rule(EventBusName=bus, Name=name)
     return len(names)
+
+
+def _delete_queues_of_tails(sqs: Any, stack: str) -> None:  # noqa: ANN401 - a client of botocore
+    for page in _pages(sqs.list_queues, QueueNamePrefix=tail_prefix(stack)):
+        for url in page.get("QueueUrls", ()):
+            sqs.delete_queue(QueueUrl=url)
 
 
 def _pages(call: Callable[..., dict[str, Any]], **arguments: str) -> Iterator[dict[str, Any]]:

@@ -40,7 +40,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(answer.body)
 
-    do_GET = do_POST = do_PUT = do_DELETE = handle_any  # noqa: N815 - as http.server looks them up
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = handle_any  # noqa: N815 - as http.server looks them up
 
     def log_message(self, *arguments: object) -> None:
         """Say nothing: it would stand among what the command line says."""

@@ -13,7 +13,7 @@ from jsonschema import Draft202012Validator
 from tests.gateway import Answer, Gateway
 
 FILE: Final = Path(__file__).parent.parent / "docs" / "api" / "admin.openapi.yaml"
-METHODS: Final = ("get", "put", "post", "delete")
+METHODS: Final = ("get", "put", "post", "patch", "delete")
 
 
 class DescribedGateway(Gateway):

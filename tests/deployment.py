@@ -61,7 +61,8 @@ def create_settings(emulator: Emulator, names: TableNames) -> Settings:
     """Create everything that a deployment has beside its tables, all under new names."""
     unique = uuid4().hex[:12]
     emulator.s3.create_bucket(Bucket=f"payloads-{unique}")
-    emulator.events.create_event_bus(Name=f"bus-{unique}")
+    bus = emulator.events.create_event_bus(Name=f"bus-{unique}")
+    archive = emulator.events.create_archive(ArchiveName=f"archive-{unique}", EventSourceArn=bus["EventBusArn"])
     emulator.secretsmanager.create_secret(
         Name=f"secret-{unique}", SecretString=json.dumps({"current_key": "k1", "k1": uuid4().hex * 2})
     )
@@ -85,6 +86,7 @@ def create_settings(emulator: Emulator, names: TableNames) -> Settings:
         sweep_dead_letter_queue_url=create_queue(emulator, "sweep-dead-letter"),
         event_fallback_dead_letter_queue_url=create_queue(emulator, "event-fallback-dead-letter"),
         target_dead_letter_queue_url=target_dead_letter_queue_url,
+        event_archive_arn=archive["ArchiveArn"],
         device_url="https://mdm.example.org",
         admin_api_id="api",
     )

@@ -16,6 +16,7 @@ from mdmlib.http import (
     v2_enrollment,
     v2_identity,
     v2_push,
+    v2_webhooks,
 )
 from mdmlib.observability import logger
 
@@ -309,19 +310,56 @@ def delete_minimum_os_version(platform: str) -> Response[str]:
 @app.post("/v2/webhooks")
 def post_webhook() -> Response[str]:
     """Subscribe a URL to events."""
-    return v2.create_webhook(admin_edge.decode(app.current_event), runtime.webhooks())
+    return v2_webhooks.create_webhook(admin_edge.decode(app.current_event), runtime.webhooks())
 
 
 @app.get("/v2/webhooks")
 def list_webhooks() -> Response[str]:
     """List the webhook subscriptions."""
-    return v2.list_webhooks(admin_edge.decode(app.current_event), runtime.webhooks())
+    return v2_webhooks.list_webhooks(admin_edge.decode(app.current_event), runtime.webhooks())
+
+
+@app.get("/v2/webhooks/<subscription_id>")
+def get_webhook(subscription_id: str) -> Response[str]:
+    """Tell of one webhook subscription."""
+    return v2_webhooks.get_webhook(subscription_id, admin_edge.decode(app.current_event), runtime.webhooks())
+
+
+@app.patch("/v2/webhooks/<subscription_id>")
+def patch_webhook(subscription_id: str) -> Response[str]:
+    """Change a webhook subscription, pause it or resume it."""
+    return v2_webhooks.patch_webhook(subscription_id, admin_edge.decode(app.current_event), runtime.webhooks())
 
 
 @app.delete("/v2/webhooks/<subscription_id>")
 def delete_webhook(subscription_id: str) -> Response[str]:
     """End a webhook subscription."""
-    return v2.delete_webhook(subscription_id, runtime.webhooks())
+    return v2_webhooks.delete_webhook(subscription_id, runtime.webhooks())
+
+
+@app.post("/v2/webhooks/<subscription_id>/test")
+def post_webhook_test(subscription_id: str) -> Response[str]:
+    """Try a webhook's receiver out."""
+    return v2_webhooks.try_webhook(subscription_id, admin_edge.decode(app.current_event), runtime.webhook_tests())
+
+
+@app.post("/v2/webhooks/<subscription_id>/replays")
+def post_webhook_replay(subscription_id: str) -> Response[str]:
+    """Send a webhook the events of a range of time again."""
+    return v2_webhooks.start_replay(subscription_id, admin_edge.decode(app.current_event), runtime.webhook_replays())
+
+
+@app.get("/v2/webhooks/<subscription_id>/replays/<replay>")
+def get_webhook_replay(subscription_id: str, replay: str) -> Response[str]:
+    """Tell how far a replay is."""
+    request = admin_edge.decode(app.current_event)
+    return v2_webhooks.get_replay(subscription_id, replay, request, runtime.webhook_replays())
+
+
+@app.delete("/v2/webhooks/<subscription_id>/replays/<replay>")
+def delete_webhook_replay(subscription_id: str, replay: str) -> Response[str]:
+    """Stop a replay."""
+    return v2_webhooks.cancel_replay(subscription_id, replay, runtime.webhook_replays())
 
 
 @app.get("/v2/enrollments")

@@ -8,7 +8,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from mdmlib import queue_edge, runtime
 from mdmlib.observability import logger
-from mdmlib.services.webhook_delivery import WebhookMessage
+from mdmlib.services.webhook_message import WebhookMessage
 
 
 def receive(record: SQSRecord) -> None:

@@ -21,7 +21,9 @@ from mdmlib.apple.command_report import CommandReport
 from mdmlib.apple.event import mdm_event, rfc3339nano, webhook_body
 from mdmlib.clients.webhook import WebhookClient
 from mdmlib.errors import UnavailableError
-from mdmlib.services.webhook_delivery import WebhookMessage, hold_seconds, retry_seconds
+from mdmlib.services.webhook_delivery import retry_seconds
+from mdmlib.services.webhook_message import WebhookMessage
+from mdmlib.services.webhook_receivers import hold_seconds
 from mdmlib.settings import Settings
 from mdmlib.store.tables import WebhookSubscription
 from tests.deployment import Clock
@@ -224,9 +226,9 @@ def test_two_workers_do_not_both_try_a_held_receiver_out(
     held = subscription(name)
     now = int(clock().timestamp())
     held.update([WebhookSubscription.failures.set(3), WebhookSubscription.held_until.set(now - 1)])
-    worker = runtime.webhook_delivery()
+    worker = runtime.webhook_delivery()._receivers
     # What this worker knows is what it read before another one began to try.
-    worker._subscription(name)
+    worker.find(name)
     held.update([WebhookSubscription.held_until.set(now + 30)])
     queue.send(message(name))
 

@@ -11,6 +11,8 @@ from botocore.config import Config
 from local.emulator import Emulator
 from mdmlib.errors import BadRequestError, ConflictError, NotFoundError, UnavailableError
 from mdmlib.services.events import SOURCE
+from mdmlib.services.webhook_filters import WebhookFilter
+from mdmlib.services.webhook_rules import WebhookRules
 from mdmlib.services.webhooks import DEFAULT, Webhooks
 from mdmlib.settings import Settings
 from mdmlib.store.sealing import Sealer
@@ -22,7 +24,15 @@ URL = "https://customer.example.com/hook?token=abc"
 
 @pytest.fixture
 def webhooks(aws: Emulator, settings: Settings, sealer: Sealer, clock: Clock) -> Webhooks:
-    return Webhooks(lambda: aws.events, sealer=sealer, settings=settings, now=clock)
+    return make_webhooks(aws, settings, sealer, clock)
+
+
+def make_webhooks(aws: Emulator, settings: Settings, sealer: Sealer, clock: Clock) -> Webhooks:
+    return Webhooks(WebhookRules(lambda: aws.events, settings=settings), sealer=sealer, settings=settings, now=clock)
+
+
+def topics(*topics: str) -> WebhookFilter:
+    return WebhookFilter.checked({"topics": topics})
 
 
 def publish(aws: Emulator, settings: Settings, topic: str) -> None:
@@ -71,7 +81,7 @@ def test_an_event_is_queued_once_for_each_subscription(webhooks: Webhooks, aws: 
 def test_a_subscription_to_some_topics_hears_of_no_others(
     webhooks: Webhooks, aws: Emulator, settings: Settings
 ) -> None:
-    webhooks.create(URL, ["mdm.CheckOut", "dep.*"])
+    webhooks.create(URL, topics("mdm.CheckOut", "dep.*"))
 
     for topic in ("mdm.Connect", "mdm.CheckOut", "dep.SyncDevices", "ddm.StatusReport"):
         publish(aws, settings, topic)
@@ -80,14 +90,14 @@ def test_a_subscription_to_some_topics_hears_of_no_others(
 
 
 def test_the_same_creation_again_is_the_same_subscription(webhooks: Webhooks, clock: Clock) -> None:
-    first = webhooks.create(URL, ["mdm.Connect", "mdm.CheckOut"], "key one")
+    first = webhooks.create(URL, topics("mdm.Connect", "mdm.CheckOut"), hmac_key="key one")
     clock.advance(hours=1)
-    again = webhooks.create(URL, ["mdm.CheckOut", "mdm.Connect", "mdm.CheckOut"], "key two")
+    again = webhooks.create(URL, topics("mdm.CheckOut", "mdm.Connect", "mdm.CheckOut"), hmac_key="key two")
 
     (listed,) = webhooks.list()
     assert again.name == first.name == listed.name
     assert listed.created_at == first.created_at
-    assert webhooks.hmac_key(listed) == b"key two"
+    assert webhooks.hmac_keys(listed) == (b"key two", None)
 
 
 def test_a_creation_that_broke_off_is_completed_by_a_repetition(
@@ -96,7 +106,9 @@ def test_a_creation_that_broke_off_is_completed_by_a_repetition(
     config = Config(connect_timeout=1, retries={"total_max_attempts": 1})
     unreachable = boto3.client("events", endpoint_url="http://127.0.0.1:1", config=config)
     with pytest.raises(UnavailableError):
-        Webhooks(lambda: unreachable, sealer=sealer, settings=settings, now=clock).create(URL)
+        Webhooks(
+            WebhookRules(lambda: unreachable, settings=settings), sealer=sealer, settings=settings, now=clock
+        ).create(URL)
 
     webhooks.create(URL)
 
@@ -109,7 +121,7 @@ def test_the_key_is_stored_sealed(webhooks: Webhooks) -> None:
 
     stored = WebhookSubscription.get("webhook", subscription.name)
     assert b"customer" not in stored.hmac_key
-    assert webhooks.hmac_key(stored) == b"a customer's key"
+    assert webhooks.hmac_keys(stored)[0] == b"a customer's key"
 
 
 def test_an_ended_subscription_leaves_nothing(webhooks: Webhooks, aws: Emulator, settings: Settings) -> None:
@@ -167,9 +179,9 @@ def test_what_cannot_be_posted_to_safely_is_refused(url: str, webhooks: Webhooks
 
 
 @pytest.mark.parametrize("topics", [[], ["Connect"], ["mdm.*.*"], ["mdm."], ["*"], ["mdm.Connect", '"']])
-def test_what_is_no_topic_is_refused(topics: list[str], webhooks: Webhooks) -> None:
+def test_what_is_no_topic_is_refused(topics: list[str]) -> None:
     with pytest.raises(BadRequestError) as caught:
-        webhooks.create(URL, topics)
+        WebhookFilter.checked({"topics": topics})
     assert caught.value.field == "topics"
 
 
@@ -182,7 +194,7 @@ def test_an_empty_key_is_refused(webhooks: Webhooks) -> None:
 def test_the_templates_subscription_is_listed_and_may_get_a_key(
     aws: Emulator, settings: Settings, sealer: Sealer, clock: Clock
 ) -> None:
-    webhooks = Webhooks(lambda: aws.events, sealer=sealer, settings=replace(settings, webhook_url=URL), now=clock)
+    webhooks = make_webhooks(aws, replace(settings, webhook_url=URL), sealer, clock)
     assert [(one.name, one.url) for one in webhooks.list()] == [(DEFAULT, URL)]
 
     webhooks.create(URL, hmac_key="a key")
@@ -190,7 +202,7 @@ def test_the_templates_subscription_is_listed_and_may_get_a_key(
     assert rules(aws, settings) == []
     default = webhooks.find(DEFAULT)
     assert default is not None
-    assert webhooks.hmac_key(default) == b"a key"
+    assert webhooks.hmac_keys(default)[0] == b"a key"
     with pytest.raises(ConflictError):
         webhooks.delete(DEFAULT)
 
@@ -199,7 +211,7 @@ def test_the_templates_subscription_follows_the_deployment(
     aws: Emulator, settings: Settings, sealer: Sealer, clock: Clock
 ) -> None:
     def deployed(url: str) -> Webhooks:
-        return Webhooks(lambda: aws.events, sealer=sealer, settings=replace(settings, webhook_url=url), now=clock)
+        return make_webhooks(aws, replace(settings, webhook_url=url), sealer, clock)
 
     assert deployed(URL).find(DEFAULT) is not None
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from mdmlib.services import webhooks
 from mdmlib.services.vitals import INTERVALS, PUBLISH_LEFTOVERS
+from mdmlib.services.webhook_filters import WebhookFilter
 from tests.template.document import Template, listed, named
 
 TWO_WEEKS = 14 * 24 * 3600
@@ -110,7 +111,7 @@ def test_the_first_webhook_is_as_those_that_are_made_later(template: Template) -
 
     assert resource["Condition"] == "HasWebhookUrl"
     assert rule["Name"] == {"Fn::Sub": f"${{AWS::StackName}}-webhook-{webhooks.DEFAULT}"}
-    assert rule["EventPattern"] == webhooks.event_pattern(None)
+    assert rule["EventPattern"] == WebhookFilter().pattern()
     assert named(target["Arn"]) == "WebhookQueue"
     assert target["InputTransformer"]["InputPathsMap"] == {"event": "$.detail"}
     filled = target["InputTransformer"]["InputTemplate"].replace("<event>", '{"topic": "mdm.Connect"}')

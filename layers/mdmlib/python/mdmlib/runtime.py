@@ -75,6 +75,9 @@ if TYPE_CHECKING:
     from mdmlib.services.tokens import Tokens
     from mdmlib.services.vitals import Vitals
     from mdmlib.services.webhook_delivery import WebhookDelivery
+    from mdmlib.services.webhook_replays import WebhookReplays
+    from mdmlib.services.webhook_rules import WebhookRules
+    from mdmlib.services.webhook_tests import WebhookTests
     from mdmlib.services.webhooks import Webhooks
     from mdmlib.store.command_queue import CommandQueueStore
     from mdmlib.store.enrollments import EnrollmentStore
@@ -746,12 +749,36 @@ def ade_enrollment() -> "AdeEnrollment":
 
 
 @cache
+def webhook_rules() -> "WebhookRules":
+    """Return the rules that bring events to the webhook queue."""
+    from mdmlib.services.webhook_rules import WebhookRules
+
+    return WebhookRules(events_client, settings=settings())
+
+
+@cache
 def webhooks() -> "Webhooks":
     """Return the webhook subscriptions."""
     from mdmlib.services.webhooks import Webhooks
 
     bind_tables()
-    return Webhooks(events_client, sealer=sealer(), settings=settings(), now=now)
+    return Webhooks(webhook_rules(), sealer=sealer(), settings=settings(), now=now)
+
+
+@cache
+def webhook_tests() -> "WebhookTests":
+    """Return what tries receivers out."""
+    from mdmlib.services.webhook_tests import WebhookTests
+
+    return WebhookTests(events_client, webhooks=webhooks(), settings=settings(), now=now, new_event_id=new_event_id)
+
+
+@cache
+def webhook_replays() -> "WebhookReplays":
+    """Return what brings events out of the archive again."""
+    from mdmlib.services.webhook_replays import WebhookReplays
+
+    return WebhookReplays(events_client, webhooks=webhooks(), rules=webhook_rules(), settings=settings(), now=now)
 
 
 @cache
@@ -762,15 +789,18 @@ def webhook_delivery() -> "WebhookDelivery":
     from mdmlib import __version__
     from mdmlib.clients.webhook import WebhookClient
     from mdmlib.services.webhook_delivery import WebhookDelivery
+    from mdmlib.services.webhook_documents import WebhookDocuments
+    from mdmlib.services.webhook_receivers import WebhookReceivers
 
     return WebhookDelivery(
         client=WebhookClient(user_agent=f"PicoMDM/{__version__}"),
         webhooks=webhooks(),
+        receivers=WebhookReceivers(webhooks(), now=now),
+        documents=WebhookDocuments(payloads=payloads(), sealer=sealer()),
         sqs_client=sqs_client,
-        payloads=payloads(),
-        sealer=sealer(),
         settings=settings(),
         now=now,
+        monotonic=time.monotonic,
         random=random.random,
     )
 

@@ -32,6 +32,8 @@ class Settings:
     sweep_dead_letter_queue_url: str
     event_fallback_dead_letter_queue_url: str
     target_dead_letter_queue_url: str
+    event_archive_arn: str
+    """The archive of the event bus, which events are replayed from; empty: none are kept."""
     device_url: str
     """Where devices reach this deployment, as enrollment profiles say it: ``https://mdm.example.org``."""
     admin_api_id: str
@@ -88,6 +90,8 @@ class Settings:
     """``on`` lets devices enroll by ADE and over the air although no authority was uploaded to verify them with."""
     auth_proxy_url: str = ""
     """Where ``/authproxy/`` leads enrolled devices to; empty: nowhere."""
+    archive_days: int = 14
+    """For so many days the archive keeps events."""
     webhook_url: str = ""
     """The first webhook subscription, made by the template; empty: none."""
 
@@ -128,6 +132,7 @@ class Settings:
             sweep_dead_letter_queue_url=environment["SWEEP_DEAD_LETTER_QUEUE_URL"],
             event_fallback_dead_letter_queue_url=environment["EVENT_FALLBACK_DEAD_LETTER_QUEUE_URL"],
             target_dead_letter_queue_url=environment["TARGET_DEAD_LETTER_QUEUE_URL"],
+            event_archive_arn=environment["EVENT_ARCHIVE_ARN"],
             device_url=environment["DEVICE_URL"].rstrip("/"),
             admin_api_id=environment["ADMIN_API_ID"],
             apns_url=environment.get("APNS_URL", cls.apns_url).rstrip("/"),
@@ -155,5 +160,6 @@ class Settings:
             ddm_url=environment.get("DDM_URL", "").rstrip("/"),
             ade_unverified=environment.get("ADE_UNVERIFIED", cls.ade_unverified),
             auth_proxy_url=environment.get("AUTH_PROXY_URL", "").rstrip("/"),
+            archive_days=int(environment.get("ARCHIVE_DAYS", cls.archive_days)),
             webhook_url=environment.get("WEBHOOK_URL", ""),
         )

@@ -2,9 +2,11 @@
 
 import time
 from base64 import b64encode
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from hashlib import sha256
 from hmac import digest
+from types import MappingProxyType
 from typing import Final
 
 import httpx
@@ -15,7 +17,29 @@ CONNECT_SECONDS: Final = 5
 TIMEOUT_SECONDS: Final = 10
 """Each for the whole body to be taken, for the answer to begin, and for the rest of the answer."""
 
+EXCERPT_BYTES: Final = 500
+"""So much of an answer is kept."""
+
 _CHUNK_BYTES: Final = 64 * 1024
+
+
+@dataclass(frozen=True)
+class WebhookAnswer:
+    """What a receiver answered."""
+
+    status: int
+    beginning: bytes = field(repr=False, default=b"")
+    """The first bytes of the answer's body, whatever they are."""
+
+    @property
+    def is_success(self) -> bool:
+        """Whether the receiver has taken the event. After a redirect, which is not followed, nobody has."""
+        return httpx.codes.is_success(self.status)
+
+    def require_success(self) -> None:
+        """Raise :class:`~mdmlib.errors.UnavailableError` when the receiver has not taken the event."""
+        if not self.is_success:
+            raise UnavailableError(f"The webhook's receiver answered {self.status}.", code="webhook_refused")
 
 
 class WebhookClient:
@@ -41,27 +65,33 @@ class WebhookClient:
             trust_env=False,
         )
 
-    def post(self, url: str, body: bytes, *, hmac_key: bytes | None) -> None:
-        """Post a JSON document; return when the receiver has taken it.
+    def post(
+        self,
+        url: str,
+        body: bytes,
+        *,
+        hmac_key: bytes | None,
+        next_hmac_key: bytes | None = None,
+        headers: Mapping[str, str] = MappingProxyType({}),
+    ) -> WebhookAnswer:
+        """Post a JSON document; return what the receiver answered, whatever that is.
 
-        With a key, ``X-Hmac-Signature`` is the base64 HMAC-SHA256 of the body. Raises
-        :class:`~mdmlib.errors.UnavailableError` when the receiver cannot be reached, takes too long, or answers
-        anything but success. A redirect is not followed and no success either: nobody has taken the event then.
-        Nothing in the error tells the URL, which may hold a receiver's token.
+        With a key, ``X-Hmac-Signature`` is the base64 HMAC-SHA256 of the body, and ``X-Hmac-Signature-Next`` the same
+        under the key that takes over. ``headers`` are the customer's own. Raises
+        :class:`~mdmlib.errors.UnavailableError` when the receiver cannot be reached or takes too long. Redirects are
+        not followed. Nothing in the error tells the URL, which may hold a receiver's token.
         """
-        headers = {"Content-Type": "application/json; charset=utf-8", "Content-Length": str(len(body))}
-        if hmac_key is not None:
-            headers["X-Hmac-Signature"] = b64encode(digest(hmac_key, body, sha256)).decode()
+        ours = {"Content-Type": "application/json; charset=utf-8", "Content-Length": str(len(body))}
+        for name, key in (("X-Hmac-Signature", hmac_key), ("X-Hmac-Signature-Next", next_hmac_key)):
+            if key is not None:
+                ours[name] = b64encode(digest(key, body, sha256)).decode()
         try:
-            with self._client.stream("POST", url, content=self._chunks(body), headers=headers) as response:
-                status = response.status_code
-                self._drain(response)
+            with self._client.stream("POST", url, content=self._chunks(body), headers={**headers, **ours}) as response:
+                return WebhookAnswer(response.status_code, self._drain(response))
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise UnavailableError(
                 f"The webhook's receiver cannot be reached: {type(error).__name__}.", code="webhook_unreachable"
             ) from error
-        if not httpx.codes.is_success(status):
-            raise UnavailableError(f"The webhook's receiver answered {status}.", code="webhook_refused")
 
     def close(self) -> None:
         """Close all connections."""
@@ -75,17 +105,19 @@ class WebhookClient:
                 raise httpx.WriteTimeout("The receiver takes the body too slowly.")
             yield body[start : start + _CHUNK_BYTES]
 
-    def _drain(self, response: httpx.Response) -> None:
-        """Read what is left of a short answer, for only then its connection can be used again.
+    def _drain(self, response: httpx.Response) -> bytes:
+        """Read a short answer to its end, for only then its connection can be used again; return how it begins.
 
         The status has been told already: whatever goes wrong from here on does not change it.
         """
         deadline = self._monotonic() + self._timeout
-        read = 0
+        beginning, read = b"", 0
         try:
             for chunk in response.iter_raw():
+                beginning = (beginning + chunk)[:EXCERPT_BYTES]
                 read += len(chunk)
                 if read > _CHUNK_BYTES or self._monotonic() > deadline:
-                    return
+                    break
         except httpx.HTTPError:
-            return
+            pass
+        return beginning

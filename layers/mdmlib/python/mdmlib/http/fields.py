@@ -85,6 +85,15 @@ class Fields:
             return words[value.lower()]
         raise _invalid(name, "true or false")
 
+    def object(self, name: str) -> Mapping[str, Any] | None:
+        """Return an object, whatever is in it."""
+        value = self._values.get(name)
+        if value is None:
+            return None
+        if not isinstance(value, Mapping):
+            raise _invalid(name, "an object")
+        return value
+
     def texts(self, name: str, *, choices: Collection[str] | None = None, most: int = 100) -> list[str] | None:
         """Return a list of texts; in a query they are separated by commas."""
         value = self._values.get(name)

@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from mdmlib.services.enrollment_links import EnrollmentLinks
     from mdmlib.services.enrollments import EnrollmentEntry, Enrollments, Page, QueuedCommand, ReportedResult
     from mdmlib.services.queue import CommandQueues
-    from mdmlib.services.webhooks import Webhooks
-    from mdmlib.store.tables import EnrollmentLink, WebhookSubscription
+    from mdmlib.store.tables import EnrollmentLink
 
 MAX_SERIAL_NUMBERS: Final = 1_000
 """In one request."""
@@ -162,35 +161,6 @@ def revoke_enrollment_link(link_id: str, links: "EnrollmentLinks") -> "Response[
     return no_content()
 
 
-# Webhooks
-
-
-def create_webhook(request: AdminRequest, webhooks: "Webhooks") -> "Response[str]":
-    """``POST /v2/webhooks``: send events to a URL, signed when ``hmac_key`` is given; ``topics`` filters them."""
-    fields = Fields(request.json(), known=("url", "topics", "hmac_key"))
-    subscription = webhooks.create(
-        fields.required_text("url", longest=4_000),
-        topics=fields.texts("topics"),
-        hmac_key=fields.text("hmac_key", longest=4_000),
-    )
-    return answer_v2(HTTPStatus.CREATED, _webhook(subscription))
-
-
-def list_webhooks(request: AdminRequest, webhooks: "Webhooks") -> "Response[str]":
-    """``GET /v2/webhooks``: all subscriptions, without their keys."""
-    Fields(request.query, known=())
-    return answer_v2(
-        HTTPStatus.OK,
-        {"webhooks": [_webhook(subscription) for subscription in webhooks.list()], "next_cursor": None},
-    )
-
-
-def delete_webhook(subscription_id: str, webhooks: "Webhooks") -> "Response[str]":
-    """``DELETE /v2/webhooks/{id}``: send it no more events."""
-    webhooks.delete(subscription_id)
-    return no_content()
-
-
 # How things look
 
 
@@ -291,18 +261,6 @@ def _enrollment_link(link: "EnrollmentLink") -> dict[str, Any]:
         "serial_numbers": link.serial_numbers,
         "revoked": bool(link.revoked),
         "note": link.note,
-    }
-
-
-def _webhook(subscription: "WebhookSubscription") -> dict[str, Any]:
-    return {
-        "id": subscription.name,
-        "url": subscription.url,
-        "topics": subscription.topics,
-        "signed": subscription.hmac_key is not None,
-        "created_at": rfc3339(subscription.created_at),
-        "held_until": rfc3339(subscription.held_until),
-        "failures": int(subscription.failures),
     }
 
 

@@ -1,110 +1,48 @@
 """Deliveries: what waits in the webhook queue is posted to its subscriptions' receivers.
 
-A message is ``{"subscription": "<id>", "event": <document>}``. Each is delivered at least once, in no order.
-
-Receivers share the queue, and none may delay another:
+Each message (:mod:`mdmlib.services.webhook_message`) is delivered at least once, in no order.
 
 - A delivery that failed stays in the queue, invisible for a while that doubles with each attempt (10 s to 1 h).
-- A subscription that failed three times in a row is **held**, for 30 s at first and 15 min at most. While it is held,
-  nothing is posted to it, so it takes none of the workers' time. When the hold is over, one delivery is tried; its
-  success ends the hold, its failure prolongs it.
-- Messages of a held subscription are put into the queue again with a delay, not made invisible: a queue with more than
-  about 120,000 invisible messages gives out none, also none for the others. What such a message has behind it goes
-  with it: ``since`` (epoch seconds) and ``attempts``.
-- 24 hours after its event first came to the queue, a message goes to the dead-letter queue, ready to be put back.
+- Messages whose receiver may not be posted to now (:mod:`mdmlib.services.webhook_receivers`), or whose subscription is
+  paused, are put into the queue again with a delay, not made invisible: a queue with more than about 120,000 invisible
+  messages gives out none, also none for the others.
+- 24 hours after its event first came to the queue, pauses aside, a message goes to the dead-letter queue, ready to be
+  put back. So it does when it has waited for two weeks in pauses.
+- A test is posted whatever the state of its subscription, once, and what became of it is noted.
 """
 
-import json
-from base64 import b64decode, b64encode
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final
 
 from botocore.exceptions import BotoCoreError, ClientError
 from pynamodb.exceptions import PynamoDBException
 
 from mdmlib import metrics
-from mdmlib.apple.event import webhook_body
+from mdmlib.apple.event import rfc3339nano, webhook_body
 from mdmlib.clients.webhook import WebhookClient
-from mdmlib.errors import MalformedBodyError, PicoMDMError, UnavailableError
+from mdmlib.errors import PicoMDMError, UnavailableError
 from mdmlib.metrics import Metric
 from mdmlib.observability import logger
-from mdmlib.services.events import MESSAGE_PARTS, event_place, payload_key
+from mdmlib.services.webhook_documents import WebhookDocuments
+from mdmlib.services.webhook_message import WebhookMessage
+from mdmlib.services.webhook_receivers import LONGEST_HOLD_SECONDS, WebhookReceivers, doubled
 from mdmlib.services.webhooks import Webhooks
 from mdmlib.settings import Settings
-from mdmlib.store.payloads import PayloadStore
-from mdmlib.store.sealing import Sealer
 from mdmlib.store.tables import WebhookSubscription
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
-    from pynamodb.expressions.update import Action
+
+    from mdmlib.clients.webhook import WebhookAnswer
 
 GIVE_UP_AFTER_SECONDS: Final = 24 * 3_600
+LONGEST_PAUSE_SECONDS: Final = 14 * 24 * 3_600
+"""The bodies in the payload bucket are kept for 30 days, of which the dead-letter queue may take 14."""
+
 FIRST_RETRY_SECONDS: Final = 10
 LONGEST_RETRY_SECONDS: Final = 3_600
-
-HOLD_AFTER_FAILURES: Final = 3
-FIRST_HOLD_SECONDS: Final = 30
-LONGEST_HOLD_SECONDS: Final = 900
-"""The longest delay that SQS knows."""
-
-_KEEP_SUBSCRIPTION_SECONDS: Final = 10
-"""For so long an end or a change of a subscription may go unnoticed."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class WebhookMessage:
-    """A message of the webhook queue, as it was received."""
-
-    subscription_id: str
-    event: Mapping[str, Any] = field(repr=False)
-    receipt_handle: str
-    attempts: int
-    """How often it was received, this time included."""
-    since: int
-    """When the event first came to the queue, epoch seconds."""
-
-    @classmethod
-    def decode(cls, body: str, *, receipt_handle: str, receive_count: int, sent_at: int) -> Self:
-        """Read an SQS message; ``receive_count`` and ``sent_at`` (epoch seconds) are what SQS says of it.
-
-        Raises :class:`~mdmlib.errors.MalformedBodyError` for what never was one.
-        """
-        try:
-            document = json.loads(body)
-            return cls(
-                subscription_id=document["subscription"],
-                event={**document["event"]},
-                receipt_handle=receipt_handle,
-                attempts=int(document.get("attempts", 0)) + receive_count,
-                since=int(document.get("since", sent_at)),
-            )
-        except (ValueError, KeyError, TypeError, AttributeError):
-            # No cause: the decoder's error would show a part of the body.
-            raise MalformedBodyError("A message of the webhook queue is malformed.") from None
-
-    @property
-    def event_id(self) -> str:
-        """The event's id, for the log."""
-        return str(self.event.get("event_id"))
-
-    def encode(self) -> str:
-        """Return the body of a message that goes on where this one stands."""
-        return json.dumps(
-            {
-                "subscription": self.subscription_id,
-                "event": self.event,
-                "since": self.since,
-                "attempts": self.attempts,
-            },
-            separators=(",", ":"),
-        )
-
-    def encode_afresh(self) -> str:
-        """Return the body of a message that has nothing behind it, as the bus sends it."""
-        return json.dumps({"subscription": self.subscription_id, "event": self.event}, separators=(",", ":"))
 
 
 class WebhookDelivery:
@@ -118,23 +56,24 @@ class WebhookDelivery:
         *,
         client: WebhookClient,
         webhooks: Webhooks,
+        receivers: WebhookReceivers,
+        documents: WebhookDocuments,
         sqs_client: "Callable[[], SQSClient]",
-        payloads: PayloadStore,
-        sealer: Sealer,
         settings: Settings,
         now: Callable[[], datetime],
+        monotonic: Callable[[], float],
         random: Callable[[], float],
     ) -> None:
         self._client = client
         self._webhooks = webhooks
+        self._receivers = receivers
+        self._documents = documents
         self._sqs = sqs_client
-        self._payloads = payloads
-        self._sealer = sealer
         self._queue_url = settings.webhook_queue_url
         self._dead_letter_queue_url = settings.webhook_dead_letter_queue_url
         self._now = now
+        self._monotonic = monotonic
         self._random = random
-        self._known: dict[str, tuple[WebhookSubscription, int]] = {}
 
     def receive(self, message: WebhookMessage) -> None:
         """Deliver a message, or see to it that it comes back.
@@ -145,7 +84,7 @@ class WebhookDelivery:
         try:
             self._deliver(message)
         except PicoMDMError as error:
-            if self._seconds() - message.since < GIVE_UP_AFTER_SECONDS:
+            if error.code != "webhook_paused" and self._seconds() - message.since < GIVE_UP_AFTER_SECONDS:
                 self._back_off(message)
                 raise
             self._send(self._dead_letter_queue_url, message.encode_afresh())
@@ -162,18 +101,27 @@ class WebhookDelivery:
         self._client.close()
 
     def _deliver(self, message: WebhookMessage) -> None:
-        subscription = self._subscription(message.subscription_id)
+        subscription = self._receivers.find(message.subscription_id, afresh=message.is_test)
         if subscription is None:
             logger.info("Event of an ended webhook dropped", subscription=message.subscription_id)
-            return
-        if not self._may_try(subscription):
-            self._put_off(message, subscription)
-            return
+        elif message.is_test:
+            self._try_out(message, subscription)
+        elif subscription.paused_at is not None:
+            self._wait_for_the_end_of_a_pause(message, subscription)
+        elif self._receivers.is_held(subscription):
+            self._put_off(replace(message, turn_ms=None), int(subscription.held_until or 0))
+        elif (turn_ms := self._receivers.turn_ms(subscription, message.turn_ms)) > self._now().timestamp() * 1000:
+            self._put_off(replace(message, turn_ms=turn_ms), turn_ms // 1000, spread_seconds=0)
+        else:
+            self._post(message, subscription)
+
+    def _post(self, message: WebhookMessage, subscription: WebhookSubscription) -> None:
         # What fails before the post is our own fault, and no reason to hold the subscription.
-        hmac_key = self._webhooks.hmac_key(subscription)
-        body = webhook_body(self._opened(message.event))
+        body = webhook_body(self._documents.opened(message.event, redact=subscription.redact))
+        post = self._prepared(subscription)
+        begun = self._monotonic()
         try:
-            self._client.post(subscription.url, body, hmac_key=hmac_key)
+            post(body).require_success()
         except UnavailableError as error:
             metrics.emit(
                 "Webhook delivery failed",
@@ -183,7 +131,7 @@ class WebhookDelivery:
                 attempts=message.attempts,
                 reason=error.message,
             )
-            self._note_failure(subscription)
+            self._receivers.note_failure(subscription, seconds=self._monotonic() - begun)
             raise
         metrics.emit(
             "Webhook delivered",
@@ -192,101 +140,60 @@ class WebhookDelivery:
             event_id=message.event_id,
             attempts=message.attempts,
         )
-        self._note_success(subscription)
+        self._receivers.note_success(subscription, seconds=self._monotonic() - begun)
 
-    def _opened(self, event: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the document as it was before it went to the bus: the body in clear, in its place."""
-        return {
-            key: self._opened_part(value, str(event.get("event_id"))) if key in MESSAGE_PARTS and value else value
-            for key, value in event.items()
+    def _prepared(self, subscription: WebhookSubscription) -> "Callable[[bytes], WebhookAnswer]":
+        """Return what posts a body to a subscription's receiver."""
+        hmac_key, next_hmac_key = self._webhooks.hmac_keys(subscription)
+        headers = self._webhooks.headers(subscription)
+        return lambda body: self._client.post(
+            subscription.url, body, hmac_key=hmac_key, next_hmac_key=next_hmac_key, headers=headers
+        )
+
+    def _try_out(self, message: WebhookMessage, subscription: WebhookSubscription) -> None:
+        """Post a test once, and note what came of it; a success ends a hold."""
+        post = self._prepared(subscription)
+        body = webhook_body(message.event)
+        begun = self._monotonic()
+        outcome: dict[str, Any] = {"status": None, "answer": None, "error": None}
+        try:
+            answer = post(body)
+            outcome |= {"status": answer.status, "answer": answer.beginning.decode(errors="replace")}
+        except UnavailableError as error:
+            answer = None
+            outcome["error"] = error.message
+        seconds = self._monotonic() - begun
+        outcome |= {
+            "event_id": message.event_id,
+            "delivered": answer is not None and answer.is_success,
+            "seconds": round(seconds, 3),
+            "at": rfc3339nano(self._now()),
         }
-
-    def _opened_part(self, part: Mapping[str, Any], event_id: str) -> dict[str, Any]:
-        opened: dict[str, Any] = {}
-        for key, value in part.items():
-            if key == "raw_payload_sealed":
-                raw = self._sealer.open(b64decode(value), place=event_place(event_id))
-            elif key == "payload_ref":
-                raw = self._stored(value, event_id)
-            else:
-                opened[key] = value
-                continue
-            opened["raw_payload"] = b64encode(raw).decode()
-        return opened
-
-    def _stored(self, reference: str, event_id: str) -> bytes:
-        # Commands and results lie in the same bucket: an event leads to its own body only.
-        if reference != payload_key(event_id):
-            raise MalformedBodyError("An event refers to a body that is not its own.")
+        if outcome["delivered"]:
+            self._receivers.note_success(subscription, seconds=seconds)
         try:
-            return self._payloads.get(reference)
-        except (BotoCoreError, ClientError) as error:
-            raise UnavailableError("An event's body cannot be read from the payload bucket.") from error
-
-    def _subscription(self, subscription_id: str) -> WebhookSubscription | None:
-        """Return a subscription as it was at most ten seconds ago."""
-        known, read_at = self._known.get(subscription_id, (None, 0))
-        if known is None or self._seconds() - read_at > _KEEP_SUBSCRIPTION_SECONDS:
-            try:
-                known = self._webhooks.find(subscription_id)
-            except PynamoDBException as error:
-                raise UnavailableError("A webhook's subscription cannot be read.") from error
-            self._remember(subscription_id, known)
-        return known
-
-    def _remember(self, subscription_id: str, subscription: WebhookSubscription | None) -> None:
-        if subscription is None:
-            self._known.pop(subscription_id, None)
-        else:
-            self._known[subscription_id] = (subscription, self._seconds())
-
-    def _may_try(self, subscription: WebhookSubscription) -> bool:
-        """Whether to post to a subscription now: it is not held, or this is the one delivery that tries it out."""
-        if subscription.held_until is None:
-            return True
-        if subscription.held_until > self._seconds():
-            return False
-        # Whoever prolongs the hold first is the one to try; the others find it prolonged.
-        held_until = self._seconds() + hold_seconds(int(subscription.failures))
-        condition = WebhookSubscription.held_until == subscription.held_until
-        try:
-            subscription.update([WebhookSubscription.held_until.set(held_until)], condition=condition)
-        except PynamoDBException:
-            self._known.pop(subscription.name, None)
-            return False
-        return True
-
-    def _note_failure(self, subscription: WebhookSubscription) -> None:
-        actions: list[Action] = [WebhookSubscription.failures.add(1)]
-        failures = int(subscription.failures) + 1
-        if failures >= HOLD_AFTER_FAILURES:
-            actions.append(WebhookSubscription.held_until.set(self._seconds() + hold_seconds(failures)))
-            logger.warning("Webhook held", subscription=subscription.name, failures=failures)
-        self._update(subscription, actions)
-
-    def _note_success(self, subscription: WebhookSubscription) -> None:
-        if subscription.failures or subscription.held_until is not None:
-            self._update(subscription, [WebhookSubscription.failures.set(0), WebhookSubscription.held_until.remove()])
-
-    def _update(self, subscription: WebhookSubscription, actions: "list[Action]") -> None:
-        """Write what a delivery taught about a subscription. Deliveries go on when that fails."""
-        url = subscription.url
-        try:
-            subscription.update(actions, condition=WebhookSubscription.name.exists())
+            self._webhooks.note_test(subscription, outcome)
         except PynamoDBException as error:
-            # Ended meanwhile, or DynamoDB is unwell; the next delivery reads the subscription anew.
-            self._known.pop(subscription.name, None)
-            logger.info("Webhook's state not written", subscription=subscription.name, error=type(error).__name__)
-        # That of the template's subscription is what the deployment says, not what the item remembers.
-        subscription.url = url
+            raise UnavailableError("What became of a test cannot be noted.") from error
 
-    def _put_off(self, message: WebhookMessage, subscription: WebhookSubscription) -> None:
-        """Put a held subscription's message behind the end of the hold."""
+    def _wait_for_the_end_of_a_pause(self, message: WebhookMessage, subscription: WebhookSubscription) -> None:
+        if subscription.drops_events:
+            logger.info("Event of a paused webhook dropped", subscription=subscription.name, event_id=message.event_id)
+            return
+        if message.paused >= LONGEST_PAUSE_SECONDS:
+            raise UnavailableError("The webhook has been paused for two weeks.", code="webhook_paused")
+        delay = LONGEST_HOLD_SECONDS - int(60 * self._random())
+        # Who pauses a webhook has a day for its failures all the same.
+        waiting = replace(message, paused=message.paused + delay, since=message.since + delay, turn_ms=None)
+        self._send(self._queue_url, waiting.encode(), delay_seconds=delay)
+
+    def _put_off(self, message: WebhookMessage, until: int, *, spread_seconds: int = 60) -> None:
+        """Put a message behind the end of its receiver's hold, or where its turn is."""
         if self._seconds() - message.since >= GIVE_UP_AFTER_SECONDS:
-            raise UnavailableError("The webhook has been failing for a day.", code="webhook_held")
-        remaining = max(int(subscription.held_until or 0) - self._seconds(), 0)
+            raise UnavailableError("The webhook has been failing for a day, or is too slow.", code="webhook_held")
+        remaining = max(until - self._seconds(), 0)
         # Spread over a minute more, for what one receiver could not take it should not get at once.
-        delay = min(remaining + 1 + int(60 * self._random()), LONGEST_HOLD_SECONDS)
+        delay = min(remaining + 1 + int(spread_seconds * self._random()), LONGEST_HOLD_SECONDS)
         self._send(self._queue_url, message.encode(), delay_seconds=delay)
 
     def _send(self, queue_url: str, body: str, *, delay_seconds: int = 0) -> None:
@@ -313,13 +220,4 @@ class WebhookDelivery:
 
 def retry_seconds(attempts: int) -> int:
     """Return how long a message waits after so many attempts: 10 s, doubled by each further one, up to 1 h."""
-    return _doubled(FIRST_RETRY_SECONDS, attempts - 1, LONGEST_RETRY_SECONDS)
-
-
-def hold_seconds(failures: int) -> int:
-    """Return how long a subscription is held after so many failures in a row."""
-    return _doubled(FIRST_HOLD_SECONDS, failures - HOLD_AFTER_FAILURES, LONGEST_HOLD_SECONDS)
-
-
-def _doubled(first: int, times: int, longest: int) -> int:
-    return min(first << min(max(times, 0), 16), longest)
+    return doubled(FIRST_RETRY_SECONDS, attempts - 1, LONGEST_RETRY_SECONDS)
