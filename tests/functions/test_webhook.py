@@ -19,7 +19,7 @@ from mdmlib import __version__, runtime
 from mdmlib.apple.checkin import decode_checkin
 from mdmlib.apple.command_report import CommandReport
 from mdmlib.apple.event import mdm_event, rfc3339nano, webhook_body
-from mdmlib.clients.webhook import WebhookClient
+from mdmlib.clients.webhook import EXCERPT_BYTES, WebhookClient
 from mdmlib.errors import UnavailableError
 from mdmlib.services.webhook_delivery import retry_seconds
 from mdmlib.services.webhook_message import WebhookMessage
@@ -430,6 +430,16 @@ def test_an_answer_without_an_end_does_not_hold_the_worker(client: WebhookClient
     with SlowReceiver(answer=answer + b"." * 10_000, every_seconds=0.002) as receiver:
         client.post(receiver.url, b"{}", hmac_key=None)
     assert time.monotonic() - started < 5
+
+
+def test_how_an_answer_begins_is_kept(client: WebhookClient) -> None:
+    answer = b"HTTP/1.1 503 Closed\r\nContent-Length: 1000\r\n\r\n" + b"closed on sundays, " * 50
+    with SlowReceiver(answer=answer, every_seconds=0) as receiver:
+        answered = client.post(receiver.url, b"{}", hmac_key=None)
+
+    assert (answered.status, answered.is_success) == (503, False)
+    assert answered.beginning == (b"closed on sundays, " * 50)[:EXCERPT_BYTES]
+    assert "sundays" not in repr(answered)
 
 
 def test_nobody_there_is_an_error_that_does_not_tell_the_url(client: WebhookClient) -> None:

@@ -31,6 +31,7 @@ _FILTERED_PARTS: Final[Mapping[str, Collection[str]]] = {
     "device_event": ("enrollment_type",),
     "identity_event": ("enrollment_type",),
     "push_event": ("enrollment_type",),
+    "stale_event": ("enrollment_type",),
     "status_event": ("enrollment_type",),
 }
 

@@ -22,6 +22,7 @@ from mdmlib.settings import Settings
 if TYPE_CHECKING:
     from mypy_boto3_events import EventBridgeClient
 
+_CLOCKS_DIFFER: Final = timedelta(minutes=5)
 _SUFFIX: Final = re.compile(r"[0-9a-f]{8}")
 
 
@@ -81,10 +82,11 @@ class WebhookReplays:
         now = self._now()
         if not start < end:
             raise BadRequestError("end has to be later than start.", field="end")
-        if end > now:
+        if end > now + _CLOCKS_DIFFER:
             raise BadRequestError("end is in the future.", field="end")
         if start < now - self._kept:
             raise BadRequestError(f"Events are kept for {self._kept.days} days (ArchiveDays).", field="start")
+        end = min(end, now)
         name = f"{self._prefix(subscription_id)}{int(now.timestamp()):08x}"
         with _told(name):
             answer = self._events().start_replay(
