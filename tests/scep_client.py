@@ -71,8 +71,13 @@ class Attributes(core.SetOf):  # type: ignore[misc]  # asn1crypto has no types
 
 @cache
 def rsa_key(name: str = "device", bits: int = 2048) -> rsa.RSAPrivateKey:
-    """Return the key of this name: the same one in every test of a run, for making one takes long."""
-    return rsa.generate_private_key(public_exponent=65537, key_size=bits)
+    """Return the key of this name: the same one in every test of a run, for making one takes long.
+
+    It is nobody else's: not one of those that tests share (``tests/conftest.py``).
+    """
+    generate = getattr(rsa.generate_private_key, "anew", rsa.generate_private_key)
+    key: rsa.RSAPrivateKey = generate(public_exponent=65537, key_size=bits)
+    return key
 
 
 def attribute(oid: str, value: core.Asn1Value) -> Attribute:
