@@ -32,6 +32,7 @@ from mdmlib.services.device_identity import Role, role_of
 from mdmlib.settings import Settings
 from mdmlib.store import tables
 from mdmlib.store.enrollments import LIVE_STATES, EnrollmentStore
+from mdmlib.store.refusals import condition_failed
 from mdmlib.store.tables import Certificate, Enrollment
 from mdmlib.store.transactions import ConditionsFailedError, Update, transact
 
@@ -145,7 +146,7 @@ class Associations:
         try:
             device.update(actions, condition=same_identity(device))
         except UpdateError as error:
-            if error.cause_response_code != "ConditionalCheckFailedException":
+            if not condition_failed(error):
                 raise
             return False
         logger.info("Renewed identity in use", enrollment_id=device.enrollment_id, certificate_hash=certificate.hash)

@@ -11,6 +11,7 @@ from mdmlib.errors import BadRequestError, NotFoundError
 from mdmlib.observability import logger
 from mdmlib.services.events import EventPublisher, MDMEvent
 from mdmlib.store.enrollments import EnrollmentStore
+from mdmlib.store.refusals import condition_failed
 from mdmlib.store.tables import Enrollment
 
 BLOCKED_TOPIC: Final = "mdm.DeviceBlocked"
@@ -59,7 +60,7 @@ class Blocking:
         try:
             record.update([action], condition=Enrollment.item.exists() & (Enrollment.state != "deleted"))
         except UpdateError as error:
-            if error.cause_response_code != "ConditionalCheckFailedException":
+            if not condition_failed(error):
                 raise
             raise _unknown(enrollment_id) from error
         logger.info("Device blocked" if blocked else "Device unblocked", enrollment_id=enrollment_id)

@@ -26,6 +26,7 @@ from mdmlib.services.sweep import COMMAND_JOB
 from mdmlib.store import tables
 from mdmlib.store.at_once import at_once
 from mdmlib.store.enrollments import LIVE_STATES
+from mdmlib.store.refusals import condition_failed
 from mdmlib.store.tables import CommandJob, CommandJobSerialNumbers, Enrollment, EnrollmentItem
 
 if TYPE_CHECKING:
@@ -41,7 +42,6 @@ _EXAMINED: Final = 2_000
 _LISTED: Final = 100
 _MAX_ERRORS: Final = 100
 _MAX_SERIALS_BYTES: Final = 300 * 1024
-_CONDITION_FAILED: Final = "ConditionalCheckFailedException"
 # Of an enrollment that has ended nobody asked: it is among all, as far as an index knows.
 _NOBODY: Final = frozenset({"unknown_enrollment", "enrollment_ended"})
 
@@ -138,7 +138,7 @@ class CommandJobs:
         try:
             job.save(CommandJob.name.does_not_exist())
         except PutError as error:
-            if error.cause_response_code != _CONDITION_FAILED:
+            if not condition_failed(error):
                 raise
             job = self.get(job.name)
             if job.selection_hash != selection.hash:
@@ -175,7 +175,7 @@ class CommandJobs:
                 CommandJob.state == "running",
             )
         except UpdateError as error:
-            if error.cause_response_code != _CONDITION_FAILED:
+            if not condition_failed(error):
                 raise
             return self.get(job_id)
         logger.info("Job cancelled", command_uuid=job.command_uuid)
@@ -242,7 +242,7 @@ class CommandJobs:
         try:
             job.update(list(actions), (CommandJob.step == job.step) & (CommandJob.state == "running"))
         except UpdateError as error:
-            if error.cause_response_code != _CONDITION_FAILED:
+            if not condition_failed(error):
                 raise
             return False
         return True

@@ -30,6 +30,7 @@ from mdmlib.store.command_queue import (
     renewal_dedup_key,
 )
 from mdmlib.store.enrollments import EnrollmentStore, is_live
+from mdmlib.store.refusals import condition_failed
 from mdmlib.store.tables import CommandResult, Enrollment, PendingCommand
 from mdmlib.store.transactions import ConditionsFailedError, Delete, Put, transact
 
@@ -174,7 +175,7 @@ class ConnectService:
                 condition=PendingCommand.item.exists(),
             )
         except UpdateError as error:
-            if error.cause_response_code != "ConditionalCheckFailedException":
+            if not condition_failed(error):
                 raise
 
     def _finish(

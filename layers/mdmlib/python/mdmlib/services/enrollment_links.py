@@ -10,6 +10,7 @@ from pynamodb.exceptions import DoesNotExist, UpdateError
 
 from mdmlib.errors import ForbiddenError, NotFoundError
 from mdmlib.services.ade_rules import serial_number_of
+from mdmlib.store.refusals import condition_failed
 from mdmlib.store.tables import EnrollmentLink
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ class EnrollmentLinks:
                 condition=EnrollmentLink.name.exists(),
             )
         except UpdateError as error:
-            if error.cause_response_code != "ConditionalCheckFailedException":
+            if not condition_failed(error):
                 raise
             raise NotFoundError("There is no enrollment link of this id.", code="link_not_found") from None
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from pynamodb.exceptions import DeleteError, PutError
 
 from mdmlib.errors import ConflictError
+from mdmlib.store.refusals import condition_failed
 from mdmlib.store.tables import IdempotentRequest
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ _KEEP: Final = timedelta(days=1)
 _LONGEST: Final = timedelta(seconds=60)
 """A request that has not come to its end by then never will: API Gateway gives up after 30 s, Lambda soon after."""
 _LONGEST_ANSWER: Final = 300 * 1024
-_CONDITION_FAILED: Final = "ConditionalCheckFailedException"
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class IdempotentRequests:
         try:
             item.save(condition=free)
         except PutError as error:
-            if error.cause_response_code != _CONDITION_FAILED:
+            if not condition_failed(error):
                 raise
             return self._before(name, body_hash)
         return None
@@ -79,7 +79,7 @@ class IdempotentRequests:
             try:
                 IdempotentRequest(_COLLECTION, name).delete(condition=IdempotentRequest.answer.does_not_exist())
             except DeleteError as error:
-                if error.cause_response_code != _CONDITION_FAILED:
+                if not condition_failed(error):
                     raise
             return
         content = json.dumps(asdict(answer)).encode()

@@ -30,6 +30,7 @@ from mdmlib.settings import Settings
 from mdmlib.store import tables
 from mdmlib.store.command_queue import RENEWAL_PROFILE, dedup_key_item, pending_key, renewal_dedup_key
 from mdmlib.store.enrollments import LIVE_STATES, EnrollmentStore
+from mdmlib.store.refusals import condition_failed
 from mdmlib.store.tables import Command, DedupKey, Enrollment, PendingCommand
 from mdmlib.store.transactions import ConditionsFailedError, Put, Update, transact
 
@@ -233,7 +234,7 @@ class IdentityRenewals:
                 condition=(Enrollment.identity == record.identity) & (Enrollment.generation == record.generation),
             )
         except UpdateError as error:
-            if error.cause_response_code != "ConditionalCheckFailedException":
+            if not condition_failed(error):
                 raise
 
     def _stage(self, record: Enrollment, now: datetime) -> int:

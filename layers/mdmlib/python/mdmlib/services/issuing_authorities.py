@@ -20,6 +20,7 @@ from pynamodb.exceptions import DeleteError, PutError, UpdateError
 from mdmlib.apple.certificates import CaIdentity, authority_key_id, new_certificate_authority
 from mdmlib.errors import BadRequestError, ConflictError, NotFoundError, UnavailableError
 from mdmlib.observability import logger
+from mdmlib.store.refusals import condition_failed
 from mdmlib.store.tables import CertificateAuthority
 
 if TYPE_CHECKING:
@@ -311,7 +312,7 @@ def _save_new(item: CertificateAuthority) -> bool:
     try:
         item.save(condition=CertificateAuthority.name.does_not_exist())
     except PutError as error:
-        if error.cause_response_code != "ConditionalCheckFailedException":
+        if not condition_failed(error):
             raise
         return False
     return True
@@ -330,7 +331,7 @@ def _waits(now: datetime) -> "Condition":
 
 
 def _changed_meanwhile(error: UpdateError | DeleteError) -> Exception:
-    if error.cause_response_code != "ConditionalCheckFailedException":
+    if not condition_failed(error):
         return error
     return ConflictError("Somebody else changed it meanwhile; look at it again.", code="ca_changed")
 

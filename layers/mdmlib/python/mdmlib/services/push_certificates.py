@@ -11,6 +11,7 @@ from pynamodb.exceptions import DeleteError
 
 from mdmlib.apple.certificates import PushIdentity, decode_push_certificate
 from mdmlib.errors import BadRequestError, ConflictError, NotFoundError
+from mdmlib.store.refusals import condition_failed
 from mdmlib.store.tables import PushCertificate
 
 if TYPE_CHECKING:
@@ -160,7 +161,7 @@ class PushCertificates:
         try:
             PushCertificate(_COLLECTION, topic).delete(condition=~still_good)
         except DeleteError as error:
-            if error.cause_response_code != "ConditionalCheckFailedException":
+            if not condition_failed(error):
                 raise
             raise ConflictError(
                 "The certificate of this topic is good, and devices may be woken by it; it can be deleted when it has "

@@ -20,6 +20,7 @@ from mdmlib.services.enqueue import EnqueueService
 from mdmlib.services.sweep import PUSH_JOB
 from mdmlib.store import tables
 from mdmlib.store.enrollments import LIVE_STATES, EnrollmentStore
+from mdmlib.store.refusals import condition_failed
 from mdmlib.store.tables import Enrollment, PushJob
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ MAX_IDS: Final = 100_000
 _KEPT: Final = timedelta(days=30)
 _PAGE: Final = 1_000
 _PART_BYTES: Final = 200_000
-_CONDITION_FAILED: Final = "ConditionalCheckFailedException"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,7 +154,7 @@ class PushJobs:
                 PushJob.name.exists() & ~PushJob.pages.contains(page),
             )
         except UpdateError as error:
-            if error.cause_response_code != _CONDITION_FAILED:
+            if not condition_failed(error):
                 raise
             # Whoever did it before may have ended before it asked for the next page.
 

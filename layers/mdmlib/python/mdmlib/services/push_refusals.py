@@ -13,6 +13,7 @@ from mdmlib.services.events import EventPublisher, MDMEvent
 from mdmlib.services.push_info import PushInfo, push_token_hash
 from mdmlib.services.push_queue import PushTarget
 from mdmlib.store.enrollments import EnrollmentStore
+from mdmlib.store.refusals import condition_failed
 from mdmlib.store.sealing import Sealer
 from mdmlib.store.tables import Enrollment
 
@@ -63,7 +64,7 @@ class PushRefusals:
                 condition=Enrollment.item.exists() & (Enrollment.push_token_hash == refused),
             )
         except UpdateError as error:
-            if error.cause_response_code != "ConditionalCheckFailedException":
+            if not condition_failed(error):
                 raise
             return None  # A TokenUpdate, or the end of the enrollment, was quicker.
         self._events.publish(MDMEvent.from_document(self._push_failed(record, target, outcome)))

@@ -12,11 +12,11 @@ from mdmlib.services.sweep import SweepQueue
 from mdmlib.store import tables
 from mdmlib.store.command_queue import CommandQueueStore, place_of
 from mdmlib.store.enrollments import EnrollmentStore
+from mdmlib.store.refusals import condition_failed
 from mdmlib.store.tables import Command, Enrollment, EnrollmentItem, PendingCommand
 from mdmlib.store.transactions import ConditionsFailedError, Delete, transact
 
 _DELETED: Final = "deleted"
-_CONDITION_FAILED: Final = "ConditionalCheckFailedException"
 
 
 class CommandQueues:
@@ -73,7 +73,7 @@ class CommandQueues:
         try:
             record.update([Enrollment.generation.set(generation)], Enrollment.generation == record.generation)
         except UpdateError as error:
-            if error.cause_response_code != _CONDITION_FAILED:
+            if not condition_failed(error):
                 raise
             # It began another generation since it was read, so whatever waited then is gone: that is what was asked.
             return None

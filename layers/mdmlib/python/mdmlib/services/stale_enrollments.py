@@ -23,6 +23,7 @@ from mdmlib.services.vitals import FIND_STALE
 from mdmlib.settings import Settings
 from mdmlib.store import tables
 from mdmlib.store.enrollments import EnrollmentStore
+from mdmlib.store.refusals import condition_failed
 from mdmlib.store.tables import Enrollment
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ class StaleEnrollments:
                 & (Enrollment.last_seen_at == record.last_seen_at),
             )
         except UpdateError as error:
-            if error.cause_response_code != "ConditionalCheckFailedException":
+            if not condition_failed(error):
                 raise
             # It was heard of meanwhile, or has ended.
 

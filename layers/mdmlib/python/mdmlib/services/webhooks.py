@@ -25,6 +25,7 @@ from mdmlib.services.webhook_filters import FILTERS, WebhookFilter
 from mdmlib.services.webhook_headers import checked_headers
 from mdmlib.services.webhook_rules import WebhookRules
 from mdmlib.settings import Settings
+from mdmlib.store.refusals import condition_failed
 from mdmlib.store.sealing import Sealer
 from mdmlib.store.tables import WebhookSubscription
 
@@ -279,7 +280,7 @@ class Webhooks:
         try:
             subscription.update(actions, condition=WebhookSubscription.name.exists())
         except UpdateError as error:
-            if error.cause_response_code != "ConditionalCheckFailedException":
+            if not condition_failed(error):
                 raise
             raise NotFoundError(f"There is no webhook {subscription.name!r} any more.", field="id") from error
         # That of the template's subscription is what the deployment says, not what the item remembers.
@@ -316,7 +317,7 @@ class Webhooks:
         try:
             default.save(condition=WebhookSubscription.name.does_not_exist())
         except PutError as error:
-            if error.cause_response_code != "ConditionalCheckFailedException":
+            if not condition_failed(error):
                 raise
             default.refresh(consistent_read=True)
         return default

@@ -11,6 +11,7 @@ from mdmlib.apple.command import Command as QueuedCommand
 from mdmlib.errors import ConflictError, NotFoundError
 from mdmlib.store import tables
 from mdmlib.store.payloads import PayloadStore
+from mdmlib.store.refusals import condition_failed
 from mdmlib.store.sealing import Sealer
 from mdmlib.store.tables import (
     Command,
@@ -164,7 +165,7 @@ class CommandQueueStore:
         try:
             command.save(condition=Command.item.does_not_exist())
         except PutError as error:
-            if error.cause_response_code != "ConditionalCheckFailedException":
+            if not condition_failed(error):
                 raise
             stored = Command.get(command.enrollment_id, tables.RECORD, consistent_read=True)
             if stored.body_hash != command.body_hash:

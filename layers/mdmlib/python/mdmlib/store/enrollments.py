@@ -9,6 +9,7 @@ from pynamodb.exceptions import DoesNotExist, UpdateError
 
 from mdmlib.store import tables
 from mdmlib.store.at_once import at_once
+from mdmlib.store.refusals import condition_failed
 from mdmlib.store.tables import Certificate, Enrollment, EnrollmentItem, EnrollmentSecret
 
 USER_AUTHENTICATION: Final = "UserAuthentication"
@@ -152,7 +153,7 @@ class EnrollmentStore:
         try:
             record.update([Enrollment.last_seen_at.set(at)], condition=Enrollment.item.exists())
         except UpdateError as error:
-            if error.cause_response_code != "ConditionalCheckFailedException":
+            if not condition_failed(error):
                 raise
             # It was deleted meanwhile; a stub of it must not come back.
 

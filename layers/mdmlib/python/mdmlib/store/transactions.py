@@ -12,6 +12,7 @@ from pynamodb.expressions.update import Action
 
 from mdmlib.errors import UnavailableError
 from mdmlib.store import tables
+from mdmlib.store.refusals import code_of
 
 _ATTEMPTS: Final = 5
 
@@ -84,8 +85,8 @@ def transact(writes: Sequence[Write]) -> None:
             )
             if failed:
                 raise ConditionsFailedError(failed) from error
-            if "TransactionConflict" not in codes and error.cause_response_code != "TransactionInProgressException":
-                raise UnavailableError(f"DynamoDB refused a transaction: {error.cause_response_code}.") from error
+            if "TransactionConflict" not in codes and code_of(error) != "TransactionInProgressException":
+                raise UnavailableError(f"DynamoDB refused a transaction: {code_of(error)}.") from error
         else:
             return
     raise UnavailableError("Other requests kept changing the same items.")
