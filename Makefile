@@ -29,8 +29,11 @@ TARGETS ?=
 TESTS ?=
 PROCESSES ?= 2
 
+# For `make chaos`: only requests with this in their names, as in  make chaos CHAOS=report
+CHAOS ?=
+
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test fuzz lint bench deploy clean
+.PHONY: help setup run demo test fuzz chaos lint bench deploy clean
 
 help: ## Say what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +51,9 @@ test: setup ## Run all tests, the end-to-end ones against a deployed stack
 
 fuzz: setup $(FUZZ_STAMP) ## Fuzz every parser that a device can reach, FUZZ_SECONDS each (docs/testing.md)
 	@$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS) $(TARGETS)
+
+chaos: setup ## Break AWS at every call of every request of a deployed stack, and print what survives (docs/testing.md)
+	@$(BIN)/python -m tests.chaos --only "$(CHAOS)"
 
 lint: setup ## Check style, types, import contracts, the layer's requirements and the template
 	@$(BIN)/ruff check

@@ -1,0 +1,76 @@
+"""Playing faults: each call of a request with each fault, and what became of it."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from local.aws_proxy import AwsProxy, Call
+from local.device import DeviceError
+from tests.chaos.faults import FAULTS, Fault, Point
+from tests.chaos.kinds import Kind
+
+
+@dataclass(frozen=True)
+class Played:
+    """One fault that was injected; ``wrong`` says what did not survive it."""
+
+    kind: str
+    fault: str
+    call: str
+    wrong: str | None = None
+
+
+def play(kind: Kind, *, faults: Sequence[Fault] = FAULTS) -> list[Played]:
+    """Play a kind of request: once to warm up, once to learn its calls, and once for each of these and each fault."""
+    proxy = kind.site.proxies[kind.function]
+    kind.start()
+    _once(kind)
+    played = []
+    for point in points(record(kind, proxy)):
+        for fault in faults:
+            try:
+                kind.prepare()
+                if (disturbance := fault.befall(proxy, point, mark=kind.mark)) is None:
+                    continue
+                kind.patience.lasts(disturbance)
+                try:
+                    kind.ask()
+                finally:
+                    kind.patience.wait()
+                kind.check()
+                wrong = None if disturbance.fired else "the call was not made this time"
+            except (AssertionError, DeviceError) as error:
+                wrong = f"{type(error).__name__}: {error}".strip()
+                kind.start()
+            played.append(Played(kind.name, fault.name, point.name, wrong))
+    try:
+        kind.finish()
+    except AssertionError as error:
+        played.append(Played(kind.name, "", "", str(error)))
+    return played
+
+
+def record(kind: Kind, proxy: AwsProxy) -> list[Call]:
+    """Make a request undisturbed and return its calls."""
+    kind.prepare()
+    mark, since = kind.mark, len(proxy.calls)
+    kind.ask()
+    calls = proxy.calls[since:] if mark is None else proxy.calls_about(mark, since=since)
+    kind.check()
+    return calls
+
+
+def points(calls: Sequence[Call]) -> list[Point]:
+    """Number calls by their names."""
+    seen: Counter[str] = Counter()
+    found = []
+    for call in calls:
+        found.append(Point(call.name, seen[call.name]))
+        seen[call.name] += 1
+    return found
+
+
+def _once(kind: Kind) -> None:
+    kind.prepare()
+    kind.ask()
+    kind.check()
