@@ -1,8 +1,12 @@
 """What operators do to a stack itself: looking into its queues, redriving, examining, destroying."""
 
 import json
-from collections.abc import Iterator
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Thread
 from typing import Any
 from uuid import uuid4
 
@@ -139,11 +143,67 @@ def test_events_that_the_bus_could_not_deliver_become_deliveries_again(
     ]
 
 
+def test_deliveries_of_one_webhook_are_redriven_and_others_stay(
+    stack: str, aws: Emulator, picomdm: CommandLine
+) -> None:
+    mine = {json.dumps({"subscription": "0123456789ab", "event": {"event_id": str(number)}}) for number in range(12)}
+    others = {json.dumps({"subscription": "ba9876543210", "event": {"event_id": "1"}}), "not ours"}
+    for body in mine | others:
+        _send(aws, stack, "WebhookDeadLetterQueueUrl", body)
+    event = {"detail-type": "mdm.Connect", "source": "picomdm.mdm", "detail": {"event_id": "lost"}}
+    for name in ("0123456789ab", "ba9876543210"):
+        rule = f"arn:aws:events:us-east-1:000000000000:rule/{stack}/{stack}-webhook-{name}"
+        _send(aws, stack, "TargetDeadLetterQueueUrl", json.dumps(event), RULE_ARN=rule)
+    said = picomdm("webhooks", "redrive", "0123456789ab", "--json")
+
+    assert (said.code, said.document) == (0, {"webhook": "0123456789ab", "moved": 13, "left": 0})
+    back = _receive_all(aws, stack, "WebhookQueueUrl")
+    assert back == mine | {json.dumps({"subscription": "0123456789ab", "event": {"event_id": "lost"}})}
+    # They are visible again at once.
+    assert _receive_all(aws, stack, "WebhookDeadLetterQueueUrl") == others
+    assert _receive_all(aws, stack, "TargetDeadLetterQueueUrl") == {json.dumps(event)}
+
+
 def test_a_queue_that_is_none_is_wrong_usage(stack: str, picomdm: CommandLine) -> None:
     said = picomdm("redrive", "everything")
 
     assert said.code == 2
     assert "webhook" in said.err
+
+
+# Events
+
+
+def test_a_tail_shows_events_as_they_come_and_leaves_nothing(stack: str, aws: Emulator, picomdm: CommandLine) -> None:
+    def publish() -> None:
+        for topic in ("mdm.Connect", "mdm.CheckOut"):
+            detail: dict[str, Any] = {
+                "topic": topic,
+                "event_id": "1",
+                "created_at": "2026-11-20T12:00:00Z",
+                "checkin_event": {},
+            }
+            entry: Any = {
+                "EventBusName": stack,
+                "Source": "picomdm.mdm",
+                "DetailType": topic,
+                "Detail": json.dumps(detail),
+            }
+            aws.events.put_events(Entries=[entry])
+
+    with _when_a_tail_watches(aws, stack, publish):
+        said = picomdm("events", "tail", "--topic", "mdm.Check*", "--count", "1", "--json")
+
+    assert (said.code, said.document["topic"]) == (0, "mdm.CheckOut")
+    assert _left_of_tails(aws, stack) == ([], [])
+
+
+def test_a_tail_that_is_ended_leaves_nothing(stack: str, aws: Emulator, picomdm: CommandLine) -> None:
+    with _when_a_tail_watches(aws, stack, lambda: os.kill(os.getpid(), signal.SIGTERM)):
+        said = picomdm("events", "tail")
+
+    assert said.code == 0
+    assert _left_of_tails(aws, stack) == ([], [])
 
 
 # Doctor
@@ -221,6 +281,31 @@ def test_a_deployment_is_destroyed_with_what_it_made_itself(stack: str, aws: Emu
     assert aws.secretsmanager.describe_secret(SecretId=secret)["Name"]
 
 
+def test_what_a_killed_tail_left_is_destroyed_too(stack: str, aws: Emulator, picomdm: CommandLine) -> None:
+    aws.sqs.create_queue(QueueName=f"{stack}-tail-01234567")
+    aws.events.put_rule(Name=f"{stack}-tail-01234567", EventBusName=stack, EventPattern='{"source": ["picomdm.mdm"]}')
+    said = picomdm("destroy", "--yes", "--json")
+
+    assert (said.code, said.document["rules"]) == (0, 1), said.err
+    assert not _exists(aws, stack)
+    assert _left_of_tails(aws, stack) == ([], [])
+
+
+def test_nothing_is_destroyed_while_rules_of_others_are_on_the_bus(
+    stack: str, aws: Emulator, picomdm: CommandLine
+) -> None:
+    bucket = _output(aws, stack, "PayloadBucketName")
+    aws.s3.put_object(Bucket=bucket, Key="results/1", Body=b"sealed")
+    aws.events.put_rule(Name="of-a-customer", EventBusName=stack, EventPattern='{"source": ["picomdm.mdm"]}')
+    said = picomdm("destroy", "--yes")
+
+    assert said.code == 1
+    assert "of-a-customer" in said.err
+    assert aws.s3.list_objects_v2(Bucket=bucket)["KeyCount"] == 1
+    aws.events.delete_rule(Name="of-a-customer", EventBusName=stack)
+    assert picomdm("destroy", "--yes").code == 0
+
+
 def test_what_an_earlier_attempt_deleted_does_not_stop_the_next(
     stack: str, aws: Emulator, picomdm: CommandLine
 ) -> None:
@@ -263,6 +348,33 @@ def test_a_protected_deployment_is_not_touched(stack: str, aws: Emulator, picomd
     assert f"aws dynamodb update-table --no-deletion-protection-enabled --table-name {table}" in said.err
     assert aws.s3.list_objects_v2(Bucket=bucket)["KeyCount"] == 1
     aws.dynamodb.update_table(TableName=table, DeletionProtectionEnabled=False)
+
+
+@contextmanager
+def _when_a_tail_watches(aws: Emulator, stack: str, act: Callable[[], None]) -> Iterator[None]:
+    """Do something in a thread as soon as there is a tail whose rule has its target."""
+
+    def wait() -> None:
+        while not (rules := aws.events.list_rules(EventBusName=stack, NamePrefix=f"{stack}-tail-")["Rules"]):
+            pass
+        while not aws.events.list_targets_by_rule(EventBusName=stack, Rule=rules[0]["Name"])["Targets"]:
+            pass
+        act()
+
+    thread = Thread(target=wait)
+    thread.start()
+    yield
+    thread.join()
+
+
+def _left_of_tails(aws: Emulator, stack: str) -> tuple[list[str], list[str]]:
+    """Return the rules and queues of tails that there are."""
+    try:
+        rules = aws.events.list_rules(EventBusName=stack, NamePrefix=f"{stack}-tail-")["Rules"]
+    except aws.events.exceptions.ResourceNotFoundException:
+        rules = []
+    queues = aws.sqs.list_queues(QueueNamePrefix=f"{stack}-tail-").get("QueueUrls", [])
+    return [rule["Name"] for rule in rules], queues
 
 
 def _table(key: str) -> dict[str, Any]:

@@ -14,7 +14,8 @@
                                    it starts anew, so that nothing is left of what it kept in memory
 ========================  =======  ==================================================================================
 
-At the end, the push service must have seen nothing that a device or Apple would have objected to.
+At the end, the push service must have seen nothing that a device or Apple would have objected to, and webhooks nothing
+that is not as the schemas of events say.
 """
 
 import secrets
@@ -23,6 +24,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
 
+import httpx
 import pytest
 
 from local.administrator import Administrator
@@ -30,6 +32,7 @@ from local.device import Habits, Hardware, SimulatedApns, SimulatedDevice
 from local.life import World
 from local.processes import Program
 from local.stack import Stack
+from tests.event_schemas import assert_conforms
 
 
 @pytest.fixture(scope="session")
@@ -67,6 +70,15 @@ def world(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wo
             topic=f"com.apple.mgmt.External.{uuid.uuid4()}",
             directory=directory,
         )
+        _assert_that_deliveries_conform(listener.ready["control"])
+
+
+def _assert_that_deliveries_conform(control: str) -> None:
+    """Hold everything that webhooks received during the run against the schemas of ``docs/events``."""
+    delivered = httpx.get(f"{control}/deliveries", trust_env=False, timeout=60).raise_for_status().json()["deliveries"]
+    for delivery in delivered:
+        if not delivery["problems"]:
+            assert_conforms(delivery["document"])
 
 
 @pytest.fixture(scope="session")
