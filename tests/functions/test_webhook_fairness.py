@@ -12,6 +12,7 @@ from local.emulator import Emulator
 from local.webhook_listener import WebhookListener
 from mdmlib import runtime
 from mdmlib.clients.webhook import WebhookClient
+from mdmlib.errors import UnavailableError
 from mdmlib.services.webhook_delivery import WebhookDelivery
 from mdmlib.services.webhook_documents import WebhookDocuments
 from mdmlib.services.webhook_message import WebhookMessage
@@ -204,3 +205,25 @@ def test_who_has_waited_for_a_hold_to_end_gets_a_new_turn(workers: list[Worker],
     ((body, delay),) = workers[0].put_off
     assert json.loads(body)["turn_ms"] is None
     assert delay == 31
+
+
+def test_the_one_that_tries_a_slow_receiver_out_waits_behind_nobody(
+    workers: list[Worker], listener: WebhookListener, clock: Clock
+) -> None:
+    name = subscribe(listener.url)
+    worker = workers[0]
+    worker.seconds_each = 8.0
+    for number in range(50):
+        worker.receive(message(name, number))
+    listener.behave(status=500, times=1)
+    clock.advance(seconds=5)
+    with pytest.raises(UnavailableError):
+        worker.receive(json.dumps(json.loads(message(name, 50)) | {"turn_ms": 1}))
+    before = len(listener.deliveries())
+    clock.advance(seconds=hold_seconds(3) + 1)
+
+    # Turns were given for minutes ahead.
+    worker.receive(message(name, 51))
+
+    assert len(listener.deliveries()) == before + 1
+    assert subscription(name).held_until is None

@@ -124,6 +124,8 @@ class WebhookReceivers:
             actions.append(WebhookSubscription.failures.add(1))
         if failures >= HOLD_AFTER_FAILURES:
             actions.append(WebhookSubscription.held_until.set(self._seconds() + hold_seconds(failures)))
+            # What comes up while it is held loses its turn: nobody has to wait behind those that were given.
+            actions.append(WebhookSubscription.next_turn_ms.remove())
             logger.warning("Webhook held", subscription=subscription.name, failures=failures)
         if slow:
             # When the hold ends, what has gathered comes in turns, until it proves to be quick.
