@@ -49,6 +49,10 @@ _START_SECONDS: Final = 60
 _STOP_SECONDS: Final = 30
 _ATTEMPTS: Final = 5
 
+_MEMORY: Final = Path("/dev/shm")
+"""Linux keeps files here in memory."""
+_MEMORY_NEEDED: Final = 4 * 1024**3
+
 
 class EmulatorError(Exception):
     """The emulator does not start, or does not stop."""
@@ -61,8 +65,9 @@ class Emulator:
     a clean :meth:`stop`.
     """
 
-    def __init__(self, process: subprocess.Popen[bytes], *, port: int, directory: Path) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], *, port: int, directory: Path, temporary: Path) -> None:
         self._process = process
+        self._temporary = temporary
         self.port = port
         self.directory = directory
         self.url = f"http://127.0.0.1:{port}"
@@ -91,9 +96,9 @@ class Emulator:
         directory.mkdir(parents=True, exist_ok=True)
         # An earlier emulator has left tens of thousands of files, the unpacked functions: nobody shall wait until they
         # are gone, and what is not by the end of this process goes the next time.
-        left = list(directory.glob("tmp-*"))
+        left = _left_behind(directory)
         threading.Thread(target=_remove, args=(left,), name="emulator-clean-up", daemon=True).start()
-        temporary = Path(mkdtemp(prefix="tmp-", dir=directory))
+        temporary = _temporary(directory)
         log = directory / "emulator.log"
         # Functions inherit the emulator's environment: nothing of ours may leak into them.
         environment = {
@@ -126,7 +131,7 @@ class Emulator:
                 # Ctrl-C in a terminal goes to the whole group: it is for us to stop the emulator, last of all.
                 start_new_session=True,
             )
-        emulator = cls(process, port=port, directory=directory)
+        emulator = cls(process, port=port, directory=directory, temporary=temporary)
         # Whatever ends us, short of a kill, leaves no emulator behind.
         atexit.register(emulator.stop)
         try:
@@ -155,15 +160,16 @@ class Emulator:
     def stop(self) -> None:
         """Stop it and wait until it has ended; with ``keep_state`` it writes its state first. Safe to repeat."""
         atexit.unregister(self.stop)
-        if self._process.poll() is not None:
-            return
-        self._process.send_signal(signal.SIGTERM)
-        # Its functions are processes of its group, which is nobody else's; they would outlive it by some seconds.
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(_STOP_SECONDS)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+            # Its functions are processes of its group, which is nobody else's; they would outlive it by some seconds.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(_STOP_SECONDS)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+        if self._temporary.is_relative_to(_MEMORY):
+            _remove([self._temporary])
 
     @property
     def environment(self) -> dict[str, str]:
@@ -246,6 +252,37 @@ class Emulator:
 
 class _PortTakenError(EmulatorError):
     pass
+
+
+def _temporary(directory: Path) -> Path:
+    """Make the directory where the emulator unpacks functions: thousands of files each, again and again.
+
+    In memory where there is room, which takes a fifth of the time.
+    """
+    with contextlib.suppress(OSError):
+        if shutil.disk_usage(_MEMORY).free >= _MEMORY_NEEDED:
+            return Path(mkdtemp(prefix=f"picomdm-{os.getpid()}-", dir=_MEMORY))
+    return Path(mkdtemp(prefix="tmp-", dir=directory))
+
+
+def _left_behind(directory: Path) -> list[Path]:
+    """Find what emulators have left that were killed: of this directory, and of processes that are no more."""
+    left = list(directory.glob("tmp-*"))
+    for path in _MEMORY.glob("picomdm-*-*"):
+        owner = path.name.split("-")[1]
+        if owner.isdecimal() and not _is_running(int(owner)):
+            left.append(path)
+    return left
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True  # Somebody else's.
+    return True
 
 
 def _remove(directories: list[Path]) -> None:

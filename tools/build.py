@@ -1,4 +1,4 @@
-"""Builds what ``sam deploy`` takes: ``sam build``, then the layer's bytecode.
+"""Builds what ``sam deploy`` takes: ``sam build``, then the layer is trimmed and compiled.
 
 Usage: ``python tools/build.py [--runtime python3.X] [--architecture arm64|x86_64]``. The template is built for one
 Python and one processor. By default these are the newest Python that the template allows and that is on the PATH, and
@@ -27,6 +27,9 @@ TOOLS: Final = REPOSITORY / ".emulator-venv" / "bin"
 BUILD: Final = REPOSITORY / ".aws-sam" / "build"
 _STAMP: Final = BUILD / "picomdm.json"
 _INPUTS: Final = ("template.yaml", "functions", "layers", "tools/build.py")
+
+SERVICES: Final = frozenset({"dynamodb", "events", "s3", "secretsmanager", "sqs"})
+"""What functions make clients of. botocore describes four hundred more, which are most of the layer's files."""
 
 
 class BuildError(Exception):
@@ -80,6 +83,7 @@ def build(target: Target) -> Path:
     )
     if run.returncode:
         raise BuildError(f"sam build failed:\n{(run.stdout + run.stderr).decode(errors='replace')}")
+    _trim_layer()
     _compile_layer(target.runtime)
     _STAMP.write_text(stamp)
     return template
@@ -98,6 +102,14 @@ def sam_environment() -> dict[str, str]:
     """Return the environment for ``sam``: with the Python of its own first on the PATH, and no telemetry."""
     path = os.pathsep.join([str(TOOLS), os.environ.get("PATH", os.defpath)])
     return {**os.environ, "PATH": path, "SAM_CLI_TELEMETRY": "0", "SAM_CLI_CHECK_VERSION_UPDATE": "0"}
+
+
+def _trim_layer() -> None:
+    """Remove what no function reads: a small layer is uploaded, fetched and unpacked sooner."""
+    for service in (BUILD / "MdmlibLayer" / "python" / "botocore" / "data").iterdir():
+        # The files beside them are about all services: regions, partitions, defaults.
+        if service.is_dir() and service.name not in SERVICES:
+            shutil.rmtree(service)
 
 
 def _compile_layer(runtime: str) -> None:

@@ -1,5 +1,6 @@
 """The scripts that build and deploy: what they pass to ``sam``."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -73,3 +74,9 @@ def test_make_lists_every_target_that_one_types() -> None:
 
     names = {line.split()[1] for line in listed.splitlines()}
     assert {"help", "setup", "run", "demo", "test", "lint", "bench", "deploy"} <= names
+
+
+def test_the_layer_keeps_the_descriptions_of_all_services_that_functions_use() -> None:
+    runtime = (build.REPOSITORY / "layers/mdmlib/python/mdmlib/runtime.py").read_text()
+
+    assert set(re.findall(r'\b_client\("([a-z0-9-]+)"', runtime)) == build.SERVICES
