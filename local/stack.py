@@ -1,4 +1,4 @@
-"""The whole stack on this machine: ``template.yaml``, built and deployed as to AWS, and Apple's push service beside it.
+"""The whole stack on this machine: ``template.yaml``, built and deployed as to AWS, and Apple's services beside it.
 
 What a :class:`Stack` consists of is started and stopped here. Whoever starts one brings the devices, the administrator
 and the customer.
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final, Self
 from urllib.parse import urlsplit
 
+from local.ade.client import AdeSimulator
 from local.administrator import Keys
 from local.apns.process import ApnsSimulator
 from local.edge import DeviceEdge
@@ -40,6 +41,8 @@ class Ports:
     edge: int = 0
     apns: int = 0
     apns_control: int = 0
+    ade: int = 0
+    ade_control: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +62,7 @@ class Stack:
     """PEM; whom devices have to trust for :attr:`device_url`."""
     emulator: Emulator
     apns: ApnsSimulator
+    ade: AdeSimulator
     _parts: ExitStack = field(repr=False)
 
     @classmethod
@@ -85,6 +89,9 @@ class Stack:
             report("Starting the push service")
             apns = ApnsSimulator.start(directory / "apns", port=ports.apns, control_port=ports.apns_control)
             parts.callback(apns.stop)
+            report("Starting the device enrollment service")
+            ade = AdeSimulator.start(directory / "ade", port=ports.ade, control_port=ports.ade_control)
+            parts.callback(ade.stop)
             report("Starting AWS")
             emulator = Emulator.start(directory / "aws", port=ports.emulator or None, keep_state=keep_state)
             parts.callback(emulator.stop)
@@ -96,6 +103,8 @@ class Stack:
                     edge=edge.port,
                     apns=_port(apns.url),
                     apns_control=_port(apns.control_url),
+                    ade=_port(ade.url),
+                    ade_control=_port(ade.control_url),
                 )
                 memory.write_text(json.dumps(asdict(used)))
             outputs = deploy(
@@ -104,6 +113,7 @@ class Stack:
                     "DeviceUrl": edge.url,
                     "ApnsUrl": apns.url,
                     "ApnsTrustAnchor": apns.trust_anchor,
+                    "AdeUrl": ade.url,
                     # The emulator's CloudFormation knows no archives.
                     "ArchiveDays": "0",
                     **(parameters or {}),
@@ -122,6 +132,7 @@ class Stack:
                 trust_anchor=edge.trust_anchor,
                 emulator=emulator,
                 apns=apns,
+                ade=ade,
                 _parts=parts.pop_all(),
             )
 

@@ -17,6 +17,7 @@
     ├── ConflictError            the state does not allow it (a duplicate, a checked-out enrollment)
     ├── GoneError                answered 410: the device shall not ask again (UserAuthenticate)
     ├── AppleRefusedError        a service of Apple's refuses what it was asked for; its code says why
+    │   └── AdeTokenMissingError  nobody has given us the token by which Apple would let us in
     └── UnavailableError         ours or a neighbour's fault; asking again later is right
         └── UpstreamFailedError  the server behind the authenticating proxy did not answer
 
@@ -161,6 +162,15 @@ class AppleRefusedError(PicoMDMError):
         super().__init__(message)
         self.apple_code = apple_code
         self.status = status
+
+
+class AdeTokenMissingError(AppleRefusedError):
+    """An ADE server has no token yet, so Apple was not even asked: whoever runs it has to import one."""
+
+    default_code = "ade_token_missing"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, apple_code="TOKEN_MISSING", status=0)
 
 
 class UnavailableError(PicoMDMError):

@@ -20,13 +20,17 @@ if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
     from mypy_boto3_sqs import SQSClient
 
+    from mdmlib.apple.ade_token import AdeToken
+    from mdmlib.clients.ade import AdeClient
     from mdmlib.clients.escrow_key_unlock import EscrowKeyUnlockClient
     from mdmlib.clients.reverse_proxy import ReverseProxyClient
     from mdmlib.clients.signed_http import SignedHttpClient
     from mdmlib.services.access_tokens import AccessTokens
     from mdmlib.services.account_driven_enrollment import AccountDrivenEnrollment
     from mdmlib.services.ade_enrollment import AdeEnrollment
+    from mdmlib.services.ade_profiles import AdeProfiles
     from mdmlib.services.ade_rules import AdeSerialNumbers, MinimumOsVersions
+    from mdmlib.services.ade_servers import AdeServers
     from mdmlib.services.api_keys import ApiKeys
     from mdmlib.services.auth_proxy import AuthProxy
     from mdmlib.services.blocking import Blocking
@@ -729,6 +733,30 @@ def minimum_os_versions() -> "MinimumOsVersions":
 
     bind_tables()
     return MinimumOsVersions(now=now)
+
+
+@cache
+def ade_servers() -> "AdeServers":
+    """Return the servers of Apple Business and School Manager."""
+    from mdmlib.services.ade_servers import AdeServers
+
+    def make_client(token: "AdeToken", base_url: str) -> "AdeClient":
+        from mdmlib import __version__
+        from mdmlib.clients.ade import AdeClient
+
+        return AdeClient(token, user_agent=f"PicoMDM/{__version__}", base_url=base_url)
+
+    bind_tables()
+    return AdeServers(make_client=make_client, sealer=sealer(), settings=settings(), now=now)
+
+
+@cache
+def ade_profiles() -> "AdeProfiles":
+    """Return what devices do when they are switched on."""
+    from mdmlib.services.ade_profiles import AdeProfiles
+
+    bind_tables()
+    return AdeProfiles(servers=ade_servers(), settings=settings(), now=now)
 
 
 @cache

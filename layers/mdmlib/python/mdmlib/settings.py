@@ -86,6 +86,8 @@ class Settings:
     """``on`` lets devices in return-to-service mode erase themselves for their next user."""
     ddm_url: str = ""
     """Another server for declarative management, which devices' requests are forwarded to; empty: this one."""
+    ade_url: str = "https://mdmenrollment.apple.com"
+    """Apple's device enrollment service."""
     ade_unverified: str = "off"
     """``on`` lets devices enroll by ADE and over the air although no authority was uploaded to verify them with."""
     auth_proxy_url: str = ""
@@ -158,6 +160,7 @@ class Settings:
             user_realm=environment.get("USER_REALM", cls.user_realm),
             return_to_service=environment.get("RETURN_TO_SERVICE", cls.return_to_service),
             ddm_url=environment.get("DDM_URL", "").rstrip("/"),
+            ade_url=environment.get("ADE_URL", cls.ade_url).rstrip("/"),
             ade_unverified=environment.get("ADE_UNVERIFIED", cls.ade_unverified),
             auth_proxy_url=environment.get("AUTH_PROXY_URL", "").rstrip("/"),
             archive_days=int(environment.get("ARCHIVE_DAYS", cls.archive_days)),

@@ -97,7 +97,7 @@ def new_certificate_authority(organization: str, *, number: int = 1, now: dateti
         .not_valid_after(now + CA_VALIDITY)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(
-            _key_usage(digital_signature=True, key_encipherment=True, key_cert_sign=True, crl_sign=True), critical=True
+            key_usage(digital_signature=True, key_encipherment=True, key_cert_sign=True, crl_sign=True), critical=True
         )
         .add_extension(key_id, critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(key_id), critical=False)
@@ -135,7 +135,7 @@ def issue(
             .not_valid_after(min(now + timedelta(days=days), ca.certificate.not_valid_after_utc))
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(
-                _key_usage(digital_signature=True, key_encipherment=_asks_for_encryption(requested)), critical=True
+                key_usage(digital_signature=True, key_encipherment=_asks_for_encryption(requested)), critical=True
             )
             .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
@@ -191,9 +191,10 @@ def authority_key_id(ca: x509.Certificate) -> x509.AuthorityKeyIdentifier:
     return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(key_id)
 
 
-def _key_usage(
+def key_usage(
     *, digital_signature: bool, key_encipherment: bool, key_cert_sign: bool = False, crl_sign: bool = False
 ) -> x509.KeyUsage:
+    """Return the extension that says what a key is for, and for nothing else."""
     return x509.KeyUsage(
         digital_signature=digital_signature,
         content_commitment=False,

@@ -31,7 +31,7 @@ TERMS_NOT_SIGNED: Final = "T_C_NOT_SIGNED"
 TOKEN_REFUSED: Final = "TOKEN_REFUSED"  # noqa: S105 - a code
 """Ours: Apple lets nobody in with the token."""
 
-_TIMEOUT: Final = httpx.Timeout(30, connect=5)
+_TIMEOUT: Final = httpx.Timeout(20, connect=5)
 _CODE: Final = re.compile(r"[A-Z][A-Z0-9_]{2,63}")
 _OAUTH_PROBLEM: Final = re.compile(r"[a-z_]{3,64}")
 _SESSION_REFUSALS: Final = frozenset({"FORBIDDEN", "UNAUTHORIZED", "EXPIRED_TOKEN", ""})

@@ -21,6 +21,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from pynamodb.exceptions import PynamoDBException
 
 from mdmlib.errors import (
+    AdeTokenMissingError,
     AppleRefusedError,
     BadRequestError,
     BodyTooLargeError,
@@ -52,6 +53,7 @@ _STATUS: Final[tuple[tuple[type[PicoMDMError], HTTPStatus], ...]] = (
     (NotFoundError, HTTPStatus.NOT_FOUND),
     (ConflictError, HTTPStatus.CONFLICT),
     (GoneError, HTTPStatus.GONE),
+    (AdeTokenMissingError, HTTPStatus.CONFLICT),
     (AppleRefusedError, HTTPStatus.BAD_GATEWAY),
     (UnauthorizedError, HTTPStatus.UNAUTHORIZED),
     (TooManyAttemptsError, HTTPStatus.TOO_MANY_REQUESTS),

@@ -528,6 +528,42 @@ class AdeServer(ResourceItem, discriminator="ade_server"):
     """DER: what Apple was given for this server."""
     private_key = BinaryAttribute(null=True, legacy_encoding=False)
     """PKCS #8 DER, sealed for ``ade_server/<name>``."""
+    staged_certificate = BinaryAttribute(null=True, legacy_encoding=False)
+    """DER: what Apple is to be given; it takes the other's place when a token for it arrives."""
+    staged_private_key = BinaryAttribute(null=True, legacy_encoding=False)
+    """PKCS #8 DER, sealed for ``ade_server/<name>/staged``."""
+    token = BinaryAttribute(null=True, legacy_encoding=False)
+    """Apple's JSON, sealed for ``ade_server/<name>/token``."""
+    token_expires_at = NumberAttribute(null=True)
+    token_imported_at = NumberAttribute(null=True)
+    consumer_hash = UnicodeAttribute(null=True)
+    """SHA-256 (hex) of the token's consumer key, which stays when a token is renewed: with another one, it is another
+    server of Apple's, and what was defined or fetched before is not there."""
+    account: JSONAttribute = JSONAttribute(null=True)
+    """What Apple last told of the server and its organization."""
+    account_asked_at = NumberAttribute(null=True)
+    account_problem: JSONAttribute = JSONAttribute(null=True)
+    """Why Apple did not tell when it was last asked: ``{"code", "detail"}``."""
+    base_url = UnicodeAttribute(null=True)
+    """Where this server is asked for, in place of ADE_URL."""
+    created_at = NumberAttribute(null=True)
+
+
+class AdeProfile(ResourceItem, discriminator="ade_profile"):
+    """Collection ``ade_profile``, name = the administrator's: what devices do when they are switched on."""
+
+    document: JSONAttribute = JSONAttribute()
+    """What the administrator said, under Apple's keys; what was left out is filled in when Apple is told."""
+    changed_at = NumberAttribute()
+
+
+class AdeProfileDefinition(ResourceItem, discriminator="ade_profile_definition"):
+    """Collection ``ade_profile_definition``, name = ``<server>/<profile>``: a profile as Apple knows it at a server."""
+
+    profile_uuid = UnicodeAttribute()
+    digest = UnicodeAttribute()
+    """SHA-256 (hex) of what Apple was told, and of which server: with another one it has to be told anew."""
+    defined_at = NumberAttribute()
 
 
 class DdmServer(ResourceItem, discriminator="ddm_server"):

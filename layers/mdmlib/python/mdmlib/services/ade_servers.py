@@ -1,0 +1,474 @@
+"""Servers of Apple Business and School Manager (ADE): their key pairs, their tokens, and who asks Apple with them.
+
+In the portal an administrator makes a server, uploads a certificate for it, and downloads a token that is encrypted to
+that certificate. Here a new key pair is *staged*: it takes the place of the present one only when a token for it
+arrives. Until then everything goes on as before, and whoever asks again for the certificate gets the same one, so that
+no second click spoils what was uploaded in the portal.
+"""
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, Final
+
+from cryptography import x509
+from pynamodb.exceptions import DoesNotExist, PutError, UpdateError
+
+from mdmlib.apple.ade_key_pair import VALIDITY, AdeKeyPair
+from mdmlib.apple.ade_token import AdeToken, open_token_file
+from mdmlib.errors import (
+    AdeTokenMissingError,
+    AppleRefusedError,
+    BadRequestError,
+    ConflictError,
+    NotFoundError,
+    UnavailableError,
+)
+from mdmlib.observability import logger
+from mdmlib.services.https_url import check_https_url
+from mdmlib.store.ade_servers import COLLECTION
+from mdmlib.store.refusals import condition_failed
+from mdmlib.store.tables import AdeProfileDefinition, AdeServer
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from pynamodb.expressions.update import Action
+
+    from mdmlib.clients.ade import AdeClient
+    from mdmlib.settings import Settings
+    from mdmlib.store.sealing import Sealer
+
+RESERVED: Final = "certificate"
+"""No server's name: ``/v1/config/certificate`` is MicroMDM's, ``/v1/config/<name>`` NanoDEP's."""
+
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_PUBLIC_ACCOUNT: Final = ("server_name", "server_uuid", "admin_id", "org_name", "org_id", "org_type", "org_version")
+"""What is kept of Apple's answer: who the organization is, and not its telephone number."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdeServerInfo:
+    """What may be told of a server."""
+
+    name: str
+    certificate: x509.Certificate | None
+    """What Apple has for it; None: no token has come yet."""
+    staged_certificate: x509.Certificate | None
+    """What is to be uploaded in the portal."""
+    token_expires_at: datetime | None
+    token_imported_at: datetime | None
+    server_uuid: str | None
+    consumer_hash: str | None = field(repr=False)
+    account: Mapping[str, Any] | None
+    account_asked_at: datetime | None
+    problem: Mapping[str, str] | None
+    """Why Apple did not tell of the account when it was last asked: ``code`` and ``detail``."""
+    base_url: str | None
+    created_at: datetime | None
+
+
+@dataclass(frozen=True)
+class _KeptClient:
+    token: bytes = field(repr=False)
+    base_url: str
+    client: "AdeClient"
+
+
+class AdeServers:
+    """The servers, by the names that administrators gave them."""
+
+    def __init__(
+        self,
+        *,
+        make_client: "Callable[[AdeToken, str], AdeClient]",
+        sealer: "Sealer",
+        settings: "Settings",
+        now: Callable[[], datetime],
+    ) -> None:
+        """``make_client`` makes the client of a token and a base URL: who lists servers imports no HTTP for it."""
+        self._make_client = make_client
+        self._sealer = sealer
+        self._settings = settings
+        self._now = now
+        self._clients: dict[str, _KeptClient] = {}
+
+    def close(self) -> None:
+        """Close all connections to Apple."""
+        for name in list(self._clients):
+            self._forget_client(name)
+
+    # Whoever asks Apple
+
+    def names(self) -> list[str]:
+        """Return the names of all servers that have a token, in order."""
+        return [item.name for item in _all() if item.token is not None]
+
+    def client(self, name: str) -> "AdeClient":
+        """Return the client of a server. Its session is kept for as long as the token is the same.
+
+        Raises :class:`~mdmlib.errors.NotFoundError`, and :class:`~mdmlib.errors.AdeTokenMissingError` (which is an
+        :class:`~mdmlib.errors.AppleRefusedError`) for a server without a token.
+        """
+        return self._client_of(_item(name))
+
+    def consumer_hash(self, name: str) -> str:
+        """Return what tells a server of Apple's from any other: its token may change, this does not.
+
+        Raises as :meth:`client` does.
+        """
+        item = _item(name)
+        if item.consumer_hash is None:
+            raise _token_missing(name)
+        return str(item.consumer_hash)
+
+    # Administrators
+
+    def list(self) -> list[AdeServerInfo]:
+        """Return all servers, ordered by name."""
+        return [_info(item) for item in _all()]
+
+    def get(self, name: str) -> AdeServerInfo:
+        """Return a server. Raises :class:`~mdmlib.errors.NotFoundError`."""
+        return _info(_item(name))
+
+    def create(self, name: str) -> AdeServerInfo:
+        """Make a server, with a key pair whose certificate goes to Apple's portal. One that is there stays as it is.
+
+        Raises :class:`~mdmlib.errors.BadRequestError` for a name that cannot be one.
+        """
+        if _find(name) is None:
+            self.stage(name)
+        return self.get(name)
+
+    def stage(
+        self, name: str, *, common_name: str | None = None, validity: "timedelta | None" = None
+    ) -> x509.Certificate:
+        """Return the certificate to upload in Apple's portal: the staged one, or that of a new key pair.
+
+        A server that is not there is made. Asking again returns the same: ``common_name`` and ``validity`` are those
+        of a new one. Raises :class:`~mdmlib.errors.BadRequestError`.
+        """
+        _check_name(name)
+        now = self._now()
+        item = _find(name)
+        staged = item.staged_certificate if item else None
+        if item and staged is not None:
+            certificate = x509.load_der_x509_certificate(staged)
+            if certificate.not_valid_after_utc > now:
+                return certificate
+            # The key is what was uploaded: a token that is on its way opens with it, whatever the certificate says.
+            pair = AdeKeyPair.from_der(staged, self._open(item.staged_private_key, name, "/staged")).certified_anew(
+                now=now
+            )
+        else:
+            pair = AdeKeyPair.new(common_name or f"PicoMDM {name}"[:64], now=now, validity=validity or VALIDITY)
+        is_as_it_was = _same(AdeServer.staged_certificate, staged)
+        actions: list[Action] = [
+            AdeServer.cls.set(AdeServer),
+            AdeServer.created_at.set(AdeServer.created_at | int(now.timestamp())),
+            AdeServer.staged_certificate.set(pair.certificate_der),
+            AdeServer.staged_private_key.set(self._seal(pair.private_key_der, name, "/staged")),
+        ]
+        try:
+            AdeServer(COLLECTION, name).update(actions, condition=is_as_it_was)
+        except UpdateError as error:
+            if not condition_failed(error):
+                raise
+            # Somebody else was first: theirs is the one that both are told.
+            return self.stage(name, common_name=common_name, validity=validity)
+        return pair.certificate
+
+    def import_file(self, name: str, file: bytes, *, force: bool = False) -> AdeServerInfo:
+        """Take the token in a file of Apple's portal, then ask Apple for the account.
+
+        When it was made for the staged key pair, that becomes the present one. The token is kept also when Apple does
+        not answer: the ``problem`` says so. Raises :class:`~mdmlib.errors.NotFoundError`,
+        :class:`~mdmlib.errors.BadRequestError` for a file that cannot be used (codes ``token_for_another_key`` and
+        ``token_expired`` among others), and :class:`~mdmlib.errors.ConflictError` for one that would take another
+        server's place, unless ``force`` is set.
+        """
+        item = _item(name)
+        pairs = self._pairs(item)
+        if not pairs:
+            raise ConflictError(
+                f"The server {name!r} has no certificate that a token could have been made for; ask for one first.",
+                code="certificate_missing",
+            )
+        another: BadRequestError | None = None
+        for place, pair in pairs.items():
+            try:
+                token = open_token_file(file, certificate=pair.certificate, private_key=pair.private_key)
+            except BadRequestError as error:
+                if error.code != "token_for_another_key":
+                    raise
+                another = error
+                continue
+            return self._keep(item, token, staged=pair if place == "/staged" else None, force=force)
+        raise another or _unknown(name)
+
+    def import_token(self, name: str, token: AdeToken, *, force: bool = False) -> AdeServerInfo:
+        """Take a token that somebody else has decrypted, for a server that is made if it is not there.
+
+        Raises as :meth:`import_file` does.
+        """
+        self._make(name)
+        return self._keep(_item(name), token, staged=None, force=force)
+
+    def token(self, name: str) -> AdeToken:
+        """Return a server's token, for who is to see it. Raises as :meth:`client` does."""
+        return self._token(_item(name))
+
+    def key_pair(self, name: str) -> AdeKeyPair:
+        """Return the key pair that Apple knows.
+
+        Raises :class:`~mdmlib.errors.NotFoundError`, also for a server whose token came without it.
+        """
+        item = _item(name)
+        if item.certificate is None or item.private_key is None:
+            raise NotFoundError(
+                f"Apple has no certificate of the server {name!r} yet: no token was imported for one.",
+                code="certificate_missing",
+            )
+        return AdeKeyPair.from_der(item.certificate, self._open(item.private_key, name, ""))
+
+    def ask_account(self, name: str) -> dict[str, Any]:
+        """Ask Apple for the organization and the server, keep who they are, and return what Apple said.
+
+        Raises as :meth:`client` and :class:`~mdmlib.clients.ade.AdeClient` do.
+        """
+        return self._ask_account(_item(name))
+
+    def set_base_url(self, name: str, base_url: str | None) -> AdeServerInfo:
+        """Ask for this server elsewhere; None: where all are asked for. A server that is not there is made.
+
+        Raises :class:`~mdmlib.errors.BadRequestError` for a URL that a token may not be sent to.
+        """
+        if base_url:
+            check_https_url(base_url, "A server")
+        self._make(name)
+        self._change(name, AdeServer.base_url.set(base_url) if base_url else AdeServer.base_url.remove())
+        return self.get(name)
+
+    def delete(self, name: str) -> None:
+        """Forget a server with its keys and its token, for good. One that is not there is no error.
+
+        At Apple everything stays: its devices keep their profiles, and its token is good until it ends.
+        """
+        _check_name(name)
+        for definition in AdeProfileDefinition.query(
+            "ade_profile_definition", AdeProfileDefinition.name.startswith(f"{name}/"), consistent_read=True
+        ):
+            definition.delete()
+        AdeServer(COLLECTION, name).delete()
+        self._forget_client(name)
+
+    def _make(self, name: str) -> None:
+        """Make a server that has nothing yet, unless it is there."""
+        _check_name(name)
+        item = AdeServer(COLLECTION, name, created_at=int(self._now().timestamp()))
+        try:
+            item.save(AdeServer.name.does_not_exist())
+        except PutError as error:
+            if not condition_failed(error):
+                raise
+
+    def _pairs(self, item: AdeServer) -> dict[str, AdeKeyPair]:
+        """Return the key pairs that a token may be for, by what the places of their keys end in: the newer first."""
+        found = {}
+        if item.staged_certificate is not None:
+            key = self._open(item.staged_private_key, item.name, "/staged")
+            found["/staged"] = AdeKeyPair.from_der(item.staged_certificate, key)
+        if item.certificate is not None:
+            found[""] = AdeKeyPair.from_der(item.certificate, self._open(item.private_key, item.name, ""))
+        return found
+
+    def _keep(self, item: AdeServer, token: AdeToken, *, staged: AdeKeyPair | None, force: bool) -> AdeServerInfo:
+        now, consumer = self._now(), sha256(token.consumer_key.encode()).hexdigest()
+        if token.access_token_expiry <= now:
+            raise BadRequestError(
+                f"The token has ended on {token.access_token_expiry:%Y-%m-%d}: download a new one in Apple's portal.",
+                code="token_expired",
+            )
+        if not force:
+            self._refuse_mistakes(item, token, consumer)
+        sealed = self._seal(json.dumps(token.document()).encode(), item.name, "/token")
+        actions: list[Action] = [
+            AdeServer.token.set(sealed),
+            AdeServer.token_expires_at.set(int(token.access_token_expiry.timestamp())),
+            AdeServer.token_imported_at.set(int(now.timestamp())),
+            AdeServer.consumer_hash.set(consumer),
+            AdeServer.account_problem.remove(),
+        ]
+        if consumer != item.consumer_hash:
+            # Until Apple is asked, nothing is known of this one.
+            actions += [AdeServer.server_uuid.remove(), AdeServer.account.remove(), AdeServer.account_asked_at.remove()]
+        if staged:
+            actions += [
+                AdeServer.certificate.set(staged.certificate_der),
+                AdeServer.private_key.set(self._seal(staged.private_key_der, item.name, "")),
+                AdeServer.staged_certificate.remove(),
+                AdeServer.staged_private_key.remove(),
+            ]
+        unchanged = _same(AdeServer.token, item.token) & _same(AdeServer.staged_certificate, item.staged_certificate)
+        try:
+            item.update(actions, condition=AdeServer.name.exists() & unchanged)
+        except UpdateError as error:
+            if not condition_failed(error):
+                raise
+            raise ConflictError(
+                f"Somebody else has changed the server {item.name!r} at the same time; look at it, and send the token "
+                "again if it is still needed.",
+                code="changed_meanwhile",
+            ) from error
+        self._forget_client(item.name)
+        logger.info("ADE token imported", server=item.name, key_pair_changed=staged is not None)
+        try:
+            self._ask_account(item)
+        except (AppleRefusedError, UnavailableError) as error:
+            logger.warning("ADE account not told", server=item.name, code=error.code, reason=error.message)
+        return self.get(item.name)
+
+    def _refuse_mistakes(self, item: AdeServer, token: AdeToken, consumer: str) -> None:
+        """Refuse what goes wrong when tokens are renewed: the token of another server, and a former one."""
+        others = [other.name for other in _all() if other.name != item.name and other.consumer_hash == consumer]
+        if others:
+            raise ConflictError(
+                f"The token is of the server that is called {others[0]!r} here. To have it twice, send force.",
+                code="token_of_another_server",
+            )
+        if item.token is None:
+            return
+        if consumer != item.consumer_hash:
+            raise ConflictError(
+                f"The token is of another server in Apple's portal than the one that {item.name!r} was until now: "
+                "devices and profiles of that one are not there. To put it in its place, send force.",
+                code="mismatched_consumer_key",
+            )
+        known = self._token(item)
+        if token.access_token_expiry < known.access_token_expiry:
+            raise ConflictError(
+                "A newer token of this server is here already; in Apple's portal each download ends the token before. "
+                "To take the older one all the same, send force.",
+                code="token_older",
+            )
+
+    def _ask_account(self, item: AdeServer) -> dict[str, Any]:
+        try:
+            account = self._client_of(item).account()
+        except (AppleRefusedError, UnavailableError) as error:
+            self._change(item.name, AdeServer.account_problem.set({"code": error.code, "detail": error.message}))
+            raise
+        kept = {name: account[name] for name in _PUBLIC_ACCOUNT if isinstance(account.get(name), str)}
+        uuid = kept.get("server_uuid")
+        self._change(
+            item.name,
+            AdeServer.server_uuid.set(uuid) if uuid else AdeServer.server_uuid.remove(),
+            AdeServer.account.set(kept),
+            AdeServer.account_asked_at.set(int(self._now().timestamp())),
+            AdeServer.account_problem.remove(),
+        )
+        return account
+
+    def _change(self, name: str, *actions: "Action") -> None:
+        try:
+            AdeServer(COLLECTION, name).update(list(actions), condition=AdeServer.name.exists())
+        except UpdateError as error:
+            if not condition_failed(error):
+                raise
+            raise _unknown(name) from error
+
+    def _client_of(self, item: AdeServer) -> "AdeClient":
+        base_url = str(item.base_url or self._settings.ade_url)
+        kept = self._clients.get(item.name)
+        if kept is not None and (kept.token, kept.base_url) == (item.token, base_url):
+            return kept.client
+        self._forget_client(item.name)
+        client = self._make_client(self._token(item), base_url)
+        self._clients[item.name] = _KeptClient(bytes(item.token), base_url, client)
+        return client
+
+    def _forget_client(self, name: str) -> None:
+        if kept := self._clients.pop(name, None):
+            kept.client.close()
+
+    def _token(self, item: AdeServer) -> AdeToken:
+        if item.token is None:
+            raise _token_missing(item.name)
+        return AdeToken.from_document(json.loads(self._open(item.token, item.name, "/token")))
+
+    def _seal(self, plaintext: bytes, name: str, what: str) -> bytes:
+        return self._sealer.seal(plaintext, place=f"{COLLECTION}/{name}{what}")
+
+    def _open(self, sealed: bytes, name: str, what: str) -> bytes:
+        return self._sealer.open(sealed, place=f"{COLLECTION}/{name}{what}")
+
+
+def _all() -> list[AdeServer]:
+    return [item for item in AdeServer.query(COLLECTION, consistent_read=True) if isinstance(item, AdeServer)]
+
+
+def _find(name: str) -> AdeServer | None:
+    try:
+        return AdeServer.get(COLLECTION, name, consistent_read=True) if name else None
+    except DoesNotExist:
+        return None
+
+
+def _item(name: str) -> AdeServer:
+    item = _find(name)
+    if item is None:
+        raise _unknown(name)
+    return item
+
+
+def _check_name(name: str) -> None:
+    if not _NAME.fullmatch(name) or name == RESERVED:
+        raise BadRequestError(
+            f"A server's name has letters, digits, dots, dashes and underscores, at most 64, and is not {RESERVED!r}.",
+            code="invalid_field",
+            field="name",
+        )
+
+
+def _unknown(name: str) -> NotFoundError:
+    return NotFoundError(f"There is no ADE server {name[:64]!r}.", code="ade_server_not_found")
+
+
+def _token_missing(name: str) -> AdeTokenMissingError:
+    return AdeTokenMissingError(
+        f"The ADE server {name!r} has no token yet: upload its certificate in Apple Business or School Manager, "
+        "download the server token there, and import it (picomdm ade token import)."
+    )
+
+
+def _same(attribute: Any, value: object) -> Any:  # noqa: ANN401 - pynamodb's attributes and conditions
+    """Return the condition that an attribute is what was read."""
+    return attribute.does_not_exist() if value is None else attribute == value
+
+
+def _time(seconds: object) -> datetime | None:
+    return None if seconds is None else datetime.fromtimestamp(int(str(seconds)), UTC)
+
+
+def _info(item: AdeServer) -> AdeServerInfo:
+    def certificate(der: bytes | None) -> x509.Certificate | None:
+        return None if der is None else x509.load_der_x509_certificate(der)
+
+    return AdeServerInfo(
+        name=item.name,
+        certificate=certificate(item.certificate),
+        staged_certificate=certificate(item.staged_certificate),
+        token_expires_at=_time(item.token_expires_at),
+        token_imported_at=_time(item.token_imported_at),
+        server_uuid=item.server_uuid,
+        consumer_hash=item.consumer_hash,
+        account=item.account,
+        account_asked_at=_time(item.account_asked_at),
+        problem=item.account_problem,
+        base_url=item.base_url,
+        created_at=_time(item.created_at),
+    )
