@@ -231,6 +231,8 @@ def _do_what_the_emulator_does_not(emulator: Emulator, outputs: Mapping[str, str
             emulator.dynamodb.update_time_to_live(
                 TableName=table, TimeToLiveSpecification={"Enabled": True, "AttributeName": "ttl"}
             )
+    # The bucket refuses whoever does not come over TLS, which nobody does here.
+    emulator.s3.delete_bucket_policy(Bucket=outputs["PayloadBucketName"])
     # A parameter's number stays text there, which its poller of queues cannot compare.
     for source in emulator.lambda_.list_event_source_mappings()["EventSourceMappings"]:
         if scaling := source.get("ScalingConfig"):

@@ -1,6 +1,8 @@
 """What devices are seen to do, against the deployed stack: their dialects, lost answers, new identities, users."""
 
 import base64
+import plistlib
+import secrets
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -152,6 +154,22 @@ def test_a_bootstrap_token_comes_back_as_it_was_escrowed(enroll: MakeDevice) -> 
     mac = enroll(Hardware.mac())
     assert mac.get_bootstrap_token() is None
     assert mac.escrow_bootstrap_token() == mac.get_bootstrap_token()
+
+
+def test_what_is_too_large_for_an_item_and_an_event_is_kept_whole(
+    enroll: MakeDevice, queue: Queue, administrator: Administrator
+) -> None:
+    device = enroll()
+    profile, listed = secrets.token_bytes(400 * 1024), secrets.token_bytes(300 * 1024)
+    uuid = queue(device.udid, "InstallProfile", payload=base64.b64encode(profile).decode())
+    command = device.idle()
+    assert command is not None
+    assert command.fields["Payload"] == profile
+
+    assert device.acknowledge(command, Listed=listed) is None
+    path = f"/v2/enrollments/{device.udid}/results?command_uuid={uuid}"
+    (result,) = administrator.request("GET", path).json()["results"]
+    assert plistlib.loads(base64.b64decode(result["payload"]))["Listed"] == listed
 
 
 def test_a_command_may_end_the_enrollment(enroll: MakeDevice, queue: Queue) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import plistlib
+import secrets
 import ssl
 import uuid
 from base64 import b64decode, b64encode
@@ -107,7 +108,8 @@ def test_devices_are_found_woken_and_removed(enroll: Callable[..., SimulatedDevi
 
 def test_profiles_and_users_are_stored(call: Call) -> None:
     identifier = f"org.example.{uuid.uuid4()}"
-    for filling in (b"first", b"second"):
+    # The second one is too large for an item: it lies in the bucket.
+    for filling in (b"first", secrets.token_bytes(300 * 1024), b"third"):
         profile = plistlib.dumps({"PayloadIdentifier": identifier, "PayloadContent": filling})
         stored = {"profile": {"Identifier": identifier, "Mobileconfig": b64encode(profile).decode()}}
         assert call("PUT", "/v1/profiles", body=json.dumps(stored).encode()).json() == {}
