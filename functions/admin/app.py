@@ -9,6 +9,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from mdmlib import runtime
 from mdmlib.http import (
     admin_edge,
+    etags,
     idempotency,
     monitoring,
     v2,
@@ -23,6 +24,7 @@ from mdmlib.observability import logger
 app = APIGatewayHttpResolver()
 admin_edge.register_error_handlers(app)
 idempotency.remember_answers(app, runtime.idempotent_requests)
+etags.answer_conditionally(app)
 
 
 @app.get("/metrics")
@@ -80,7 +82,8 @@ def get_push_certificate_request(request_id: str) -> Response[str]:
 @app.delete("/v2/push-certificate-requests/<request_id>")
 def delete_push_certificate_request(request_id: str) -> Response[str]:
     """Forget a request for a push certificate."""
-    return v2_push.delete_push_certificate_request(request_id, runtime.push_certificate_requests())
+    request = admin_edge.decode(app.current_event)
+    return v2_push.delete_push_certificate_request(request_id, request, runtime.push_certificate_requests())
 
 
 @app.post("/v2/push-certificate-requests/<request_id>/opened")
@@ -189,7 +192,8 @@ def get_certificate_authority(name: str) -> Response[str]:
 @app.delete("/v2/certificate-authorities/<name>")
 def delete_certificate_authority(name: str) -> Response[str]:
     """Trust an authority no more."""
-    return v2_identity.delete_certificate_authority(name, runtime.certificate_authorities())
+    request = admin_edge.decode(app.current_event)
+    return v2_identity.delete_certificate_authority(name, request, runtime.certificate_authorities())
 
 
 @app.post("/v2/certificate-revocations")
@@ -226,7 +230,7 @@ def get_static_challenge() -> Response[str]:
 @app.delete("/v2/scep-challenges/static")
 def delete_static_challenge() -> Response[str]:
     """End the static SCEP challenge."""
-    return v2_identity.delete_static_challenge(runtime.static_challenge())
+    return v2_identity.delete_static_challenge(admin_edge.decode(app.current_event), runtime.static_challenge())
 
 
 @app.put("/v2/account-driven-enrollment")
@@ -248,7 +252,9 @@ def get_account_driven_enrollment() -> Response[str]:
 @app.delete("/v2/account-driven-enrollment")
 def delete_account_driven_enrollment() -> Response[str]:
     """Let nobody enroll by signing in."""
-    return v2_enrollment.delete_account_driven_enrollment(runtime.account_driven_enrollment())
+    return v2_enrollment.delete_account_driven_enrollment(
+        admin_edge.decode(app.current_event), runtime.account_driven_enrollment()
+    )
 
 
 @app.put("/v2/device-certificate-authorities/<name>")
@@ -334,7 +340,7 @@ def patch_webhook(subscription_id: str) -> Response[str]:
 @app.delete("/v2/webhooks/<subscription_id>")
 def delete_webhook(subscription_id: str) -> Response[str]:
     """End a webhook subscription."""
-    return v2_webhooks.delete_webhook(subscription_id, runtime.webhooks())
+    return v2_webhooks.delete_webhook(subscription_id, admin_edge.decode(app.current_event), runtime.webhooks())
 
 
 @app.post("/v2/webhooks/<subscription_id>/test")

@@ -13,6 +13,8 @@ from mdmlib import runtime
 from mdmlib.http import (
     admin_edge,
     administrators,
+    etags,
+    idempotency,
     micromdm,
     micromdm_devices,
     micromdm_resources,
@@ -28,6 +30,8 @@ from mdmlib.observability import logger
 
 app = APIGatewayHttpResolver()
 admin_edge.register_error_handlers(app)
+idempotency.remember_answers(app, runtime.idempotent_requests)
+etags.answer_conditionally(app)
 
 PUSH: Final = {Dialect.MICROMDM: micromdm.push, Dialect.NANOMDM: nanomdm.push}
 

@@ -286,7 +286,7 @@ def test_only_enrolled_devices_are_forwarded(fleet: Fleet, server: HttpServer) -
 
 
 def test_keys_that_are_no_keys_are_not_taken(fleet: Fleet) -> None:
-    for keys in ({"send_key": "", "receive_key": None}, {"send_key": None, "receive_key": "x" * 1_025}):
+    for send_key, receive_key in (("", None), (None, "x" * 1_025)):
         with pytest.raises(BadRequestError):
-            fleet.ddm_keys.put(**keys)
+            fleet.ddm_keys.put(send_key=send_key, receive_key=receive_key)
     assert fleet.ddm_keys.server() is None

@@ -15,6 +15,7 @@
     ├── BlockedError             a device that an administrator has blocked: it shall un-enroll
     ├── NotFoundError            what is named does not exist
     ├── ConflictError            the state does not allow it (a duplicate, a checked-out enrollment)
+    ├── PreconditionFailedError  it is not, or no longer, what whoever asked has seen (If-Match)
     ├── GoneError                answered 410: the device shall not ask again (UserAuthenticate)
     ├── AppleRefusedError        a service of Apple's refuses what it was asked for; its code says why
     │   └── AdeTokenMissingError  nobody has given us the token by which Apple would let us in
@@ -145,6 +146,12 @@ class ConflictError(PicoMDMError):
     """The state of the thing does not allow it."""
 
     default_code = "conflict"
+
+
+class PreconditionFailedError(PicoMDMError):
+    """What was to be changed is not, or no longer, as whoever asked has seen it."""
+
+    default_code = "changed_meanwhile"
 
 
 class GoneError(PicoMDMError):

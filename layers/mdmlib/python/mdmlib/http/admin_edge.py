@@ -31,6 +31,7 @@ from mdmlib.errors import (
     MalformedBodyError,
     NotFoundError,
     PicoMDMError,
+    PreconditionFailedError,
     TooManyAttemptsError,
     UnauthorizedError,
     UnavailableError,
@@ -52,6 +53,7 @@ _STATUS: Final[tuple[tuple[type[PicoMDMError], HTTPStatus], ...]] = (
     (ForbiddenError, HTTPStatus.FORBIDDEN),
     (NotFoundError, HTTPStatus.NOT_FOUND),
     (ConflictError, HTTPStatus.CONFLICT),
+    (PreconditionFailedError, HTTPStatus.PRECONDITION_FAILED),
     (GoneError, HTTPStatus.GONE),
     (AdeTokenMissingError, HTTPStatus.CONFLICT),
     (AppleRefusedError, HTTPStatus.BAD_GATEWAY),
@@ -90,6 +92,8 @@ class AdminRequest:
     body: bytes = field(repr=False)
     query: Mapping[str, str]
     dialect: Dialect
+    if_match: str | None = None
+    """The ETags of which what is to be changed has to have one."""
 
     def json(self) -> dict[str, Any]:
         """Return the body as a JSON object.
@@ -119,7 +123,10 @@ class AdminRequest:
 def decode(event: "APIGatewayProxyEventV2") -> AdminRequest:
     """Read API Gateway's event. Raises :class:`~mdmlib.errors.BodyTooLargeError`."""
     return AdminRequest(
-        body=body_of(event), query=event.raw_event.get("queryStringParameters") or {}, dialect=dialect_of(event)
+        body=body_of(event),
+        query=event.raw_event.get("queryStringParameters") or {},
+        dialect=dialect_of(event),
+        if_match=headers_of(event).get("if-match"),
     )
 
 
@@ -160,11 +167,13 @@ def answer_nanomdm(status: HTTPStatus, document: object) -> Response[str]:
 def answer_v2(status: HTTPStatus, document: object) -> Response[str]:
     """Answer as PicoMDM's own API does. Nothing of it shall stay in a cache: links and payloads are secret."""
     return Response(
-        status,
-        content_type="application/json",
-        body=json.dumps(document, indent=2, ensure_ascii=False) + "\n",
-        headers={"Cache-Control": "no-store"},
+        status, content_type="application/json", body=v2_json(document), headers={"Cache-Control": "no-store"}
     )
+
+
+def v2_json(document: object) -> str:
+    """Return JSON as PicoMDM's own API writes it: what an ETag is of."""
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 
 def no_content() -> Response[str]:

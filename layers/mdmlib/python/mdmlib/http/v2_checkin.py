@@ -4,6 +4,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
 from mdmlib.http.admin_edge import AdminRequest, answer_v2, no_content
+from mdmlib.http.etags import seen
 from mdmlib.http.fields import Fields
 from mdmlib.http.v2 import listed, rfc3339
 from mdmlib.services.enrollments import Page
@@ -133,6 +134,7 @@ def put_ddm_keys(request: AdminRequest, keys: "DdmKeys") -> "Response[str]":
     server = keys.put(
         send_key=fields.text("send_hmac_key", longest=_LONGEST_KEY),
         receive_key=fields.text("receive_hmac_key", longest=_LONGEST_KEY),
+        only_if=seen(request, _ddm_keys),
     )
     return answer_v2(HTTPStatus.OK, _ddm_keys(server))
 

@@ -20,10 +20,12 @@ from mdmlib.apple.enrollment_profile import (
 )
 from mdmlib.errors import BadRequestError, NotFoundError
 from mdmlib.http.admin_edge import AdminRequest, answer_v2, no_content
+from mdmlib.http.etags import seen
 from mdmlib.http.fields import Fields
 from mdmlib.http.v2 import MAX_SERIAL_NUMBERS, listed, page_asked_for, rfc3339
 from mdmlib.services.account_driven_enrollment import METHODS, MODEL_FAMILIES, SignInOptions
 from mdmlib.services.enrollments import Page
+from mdmlib.store.unchanged import OnlyIf
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.event_handler import Response
@@ -66,9 +68,10 @@ def put_enrollment_profile(request: AdminRequest, profiles: "EnrollmentProfiles"
     """
     Fields(request.query, known=())
     fields = Fields(request.json(), known=_PROFILE_FIELDS)
-    return answer_v2(
-        HTTPStatus.OK, _enrollment_profile(profiles.set_options(_options(fields), topic=fields.text("topic")))
+    design = profiles.set_options(
+        _options(fields), topic=fields.text("topic"), only_if=seen(request, _enrollment_profile)
     )
+    return answer_v2(HTTPStatus.OK, _enrollment_profile(design))
 
 
 def get_enrollment_profile(request: AdminRequest, profiles: "EnrollmentProfiles") -> "Response[str]":
@@ -238,7 +241,8 @@ def put_account_driven_enrollment(request: AdminRequest, enrollment: "AccountDri
         mode=_MODES[_choice(fields, "mode", _MODES) or "user"],
         mode_by_model_family=_modes_by_model_family(request.json().get("mode_by_model_family")),
     )
-    return answer_v2(HTTPStatus.OK, _account_driven_enrollment(enrollment.set_options(options)))
+    complete = enrollment.set_options(options, only_if=_signed_in_as_seen(request))
+    return answer_v2(HTTPStatus.OK, _account_driven_enrollment(complete))
 
 
 def get_account_driven_enrollment(request: AdminRequest, enrollment: "AccountDrivenEnrollment") -> "Response[str]":
@@ -250,10 +254,14 @@ def get_account_driven_enrollment(request: AdminRequest, enrollment: "AccountDri
     return answer_v2(HTTPStatus.OK, _account_driven_enrollment(options))
 
 
-def delete_account_driven_enrollment(enrollment: "AccountDrivenEnrollment") -> "Response[str]":
+def delete_account_driven_enrollment(request: AdminRequest, enrollment: "AccountDrivenEnrollment") -> "Response[str]":
     """``DELETE /v2/account-driven-enrollment``: let nobody enroll by signing in. Who did so stays enrolled."""
-    enrollment.remove()
+    enrollment.remove(only_if=_signed_in_as_seen(request))
     return no_content()
+
+
+def _signed_in_as_seen(request: AdminRequest) -> OnlyIf[SignInOptions | None] | None:
+    return seen(request, lambda options: _account_driven_enrollment(options) if options else None)
 
 
 def _choice(fields: Fields, name: str, choices: Collection[str]) -> str | None:

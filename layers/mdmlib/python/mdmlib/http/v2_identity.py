@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from mdmlib.apple.authority_import import MAX_BYTES
 from mdmlib.errors import BadRequestError
 from mdmlib.http.admin_edge import AdminRequest, answer_v2, no_content
+from mdmlib.http.etags import seen
 from mdmlib.http.fields import Fields
 from mdmlib.http.v2 import listed, page_asked_for, rfc3339
 from mdmlib.services.enrollments import Page
@@ -39,7 +40,8 @@ def put_certificate_authority(
     The body is a PEM bundle, the authority with its intermediates in any order, or one certificate in DER.
     """
     Fields(request.query, known=())
-    return answer_v2(HTTPStatus.OK, _authority(authorities.upload(name, request.body)))
+    only_if = seen(request, _whole_authority)
+    return answer_v2(HTTPStatus.OK, _authority(authorities.upload(name, request.body, only_if=only_if)))
 
 
 def post_certificate_authority(request: AdminRequest, authorities: "CertificateAuthorities") -> "Response[str]":
@@ -83,16 +85,17 @@ def get_certificate_authority(
 ) -> "Response[str]":
     """``GET /v2/certificate-authorities/{name}``: one of them, with its certificates as PEM."""
     Fields(request.query, known=())
-    info = authorities.get(name)
-    return answer_v2(HTTPStatus.OK, _authority(info) | {"pem": info.pem})
+    return answer_v2(HTTPStatus.OK, _whole_authority(authorities.get(name)))
 
 
-def delete_certificate_authority(name: str, authorities: "CertificateAuthorities") -> "Response[str]":
+def delete_certificate_authority(
+    name: str, request: AdminRequest, authorities: "CertificateAuthorities"
+) -> "Response[str]":
     """``DELETE /v2/certificate-authorities/{name}``: trust it no more. Devices with its certificates are locked out.
 
     Of the deployment's own, one that waits or was in use before can be deleted.
     """
-    authorities.delete(name)
+    authorities.delete(name, only_if=seen(request, _whole_authority))
     return no_content()
 
 
@@ -147,7 +150,8 @@ def put_static_challenge(request: AdminRequest, static: "StaticChallenge") -> "R
     """``PUT /v2/scep-challenges/static``: let whoever knows this challenge get identities."""
     Fields(request.query, known=())
     fields = Fields(request.json(), known=("challenge",))
-    return answer_v2(HTTPStatus.OK, _static_challenge(static.set(fields.required_text("challenge"))))
+    challenge = static.set(fields.required_text("challenge"), only_if=seen(request, _static_challenge))
+    return answer_v2(HTTPStatus.OK, _static_challenge(challenge))
 
 
 def get_static_challenge(request: AdminRequest, static: "StaticChallenge") -> "Response[str]":
@@ -156,9 +160,9 @@ def get_static_challenge(request: AdminRequest, static: "StaticChallenge") -> "R
     return answer_v2(HTTPStatus.OK, _static_challenge(static.get()))
 
 
-def delete_static_challenge(static: "StaticChallenge") -> "Response[str]":
+def delete_static_challenge(request: AdminRequest, static: "StaticChallenge") -> "Response[str]":
     """``DELETE /v2/scep-challenges/static``: let nobody get an identity by it any more."""
-    static.end()
+    static.end(only_if=seen(request, _static_challenge))
     return no_content()
 
 
@@ -187,6 +191,10 @@ def _authority(info: "AuthorityInfo") -> dict[str, Any]:
         "certificates": [_certificate(certificate) for certificate in info.certificates],
         "uploaded_at": rfc3339(info.uploaded_at),
     }
+
+
+def _whole_authority(info: "AuthorityInfo | None") -> dict[str, Any] | None:
+    return None if info is None else _authority(info) | {"pem": info.pem}
 
 
 def _certificate(certificate: "x509.Certificate") -> dict[str, Any]:

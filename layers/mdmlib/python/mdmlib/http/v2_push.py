@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from mdmlib.apple.push_request import MAX_BYTES, VendorIdentity, decode_push_csr
 from mdmlib.errors import BadRequestError
 from mdmlib.http.admin_edge import AdminRequest, answer_v2, no_content
+from mdmlib.http.etags import seen
 from mdmlib.http.fields import Fields
 from mdmlib.http.v2 import rfc3339
 
@@ -89,9 +90,11 @@ def get_push_certificate_request(
     return answer_v2(HTTPStatus.OK, _request(requests.get(request_id)))
 
 
-def delete_push_certificate_request(request_id: str, requests: "PushCertificateRequests") -> "Response[str]":
+def delete_push_certificate_request(
+    request_id: str, request: AdminRequest, requests: "PushCertificateRequests"
+) -> "Response[str]":
     """``DELETE /v2/push-certificate-requests/{id}``: forget a request with its key."""
-    requests.delete(request_id)
+    requests.delete(request_id, only_if=seen(request, lambda info: _request(info) if info else None))
     return no_content()
 
 

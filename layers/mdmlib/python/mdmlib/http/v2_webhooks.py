@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mdmlib.errors import BadRequestError
 from mdmlib.http.admin_edge import AdminRequest, answer_v2, no_content
+from mdmlib.http.etags import seen
 from mdmlib.http.fields import Fields
 from mdmlib.http.v2 import listed, rfc3339
 from mdmlib.services.enrollments import Page
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from mdmlib.services.webhook_tests import WebhookTests
     from mdmlib.services.webhooks import Webhooks
     from mdmlib.store.tables import WebhookSubscription
+    from mdmlib.store.unchanged import OnlyIf
 
 _OF_A_CREATION: Final = ("url", *FILTERS, "hmac_key", "headers", "redact")
 _OF_A_CHANGE: Final = (*_OF_A_CREATION, "next_hmac_key", "promote_next_hmac_key", "paused", "drop_events")
@@ -66,13 +68,14 @@ def patch_webhook(subscription_id: str, request: AdminRequest, webhooks: "Webhoo
     }
     if "url" in asked and read["url"] is None:
         raise BadRequestError("A webhook has a URL.", code="invalid_field", field="url")
-    changed = webhooks.change(subscription_id, {name: read[name] for name in asked})
+    changes = {name: read[name] for name in asked}
+    changed = webhooks.change(subscription_id, changes, only_if=_as_seen(request, webhooks))
     return answer_v2(HTTPStatus.OK, _webhook(changed, webhooks))
 
 
-def delete_webhook(subscription_id: str, webhooks: "Webhooks") -> "Response[str]":
+def delete_webhook(subscription_id: str, request: AdminRequest, webhooks: "Webhooks") -> "Response[str]":
     """``DELETE /v2/webhooks/{id}``: send it no more events."""
-    webhooks.delete(subscription_id)
+    webhooks.delete(subscription_id, only_if=_as_seen(request, webhooks))
     return no_content()
 
 
@@ -117,6 +120,10 @@ def _moment(fields: Fields, name: str) -> datetime:
             f"{name} has to be a time such as 2026-11-20T12:00:00Z.", code="invalid_field", field=name
         )
     return moment
+
+
+def _as_seen(request: AdminRequest, webhooks: "Webhooks") -> "OnlyIf[WebhookSubscription] | None":
+    return seen(request, lambda subscription: _webhook(subscription, webhooks))
 
 
 def _webhook(subscription: "WebhookSubscription", webhooks: "Webhooks") -> dict[str, Any]:

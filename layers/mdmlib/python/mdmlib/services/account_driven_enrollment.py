@@ -31,6 +31,7 @@ from mdmlib.errors import (
 from mdmlib.observability import logger
 from mdmlib.services.https_url import check_https_url
 from mdmlib.store.tables import AccountDrivenEnrollment as Item
+from mdmlib.store.unchanged import OnlyIf, only_while
 
 if TYPE_CHECKING:
     from mdmlib.services.access_tokens import AccessTokens
@@ -143,19 +144,17 @@ class AccountDrivenEnrollment:
 
     def options(self) -> SignInOptions | None:
         """Return the options as they are stored now; None where nobody enrolls like this."""
-        try:
-            item = Item.get(_COLLECTION, _NAME, consistent_read=True)
-        except DoesNotExist:
-            options = None
-        else:
-            options = _decoded(item.options)
+        item = _stored()
+        options = _decoded(item.options) if item else None
         self._kept = self._now(), options
         return options
 
-    def set_options(self, options: SignInOptions) -> SignInOptions:
+    def set_options(
+        self, options: SignInOptions, *, only_if: OnlyIf[SignInOptions | None] | None = None
+    ) -> SignInOptions:
         """Let people enroll by signing in. The issuer is asked for its keys' place.
 
-        Raises :class:`~mdmlib.errors.BadRequestError` with what is wrong.
+        Raises :class:`~mdmlib.errors.BadRequestError` with what is wrong, and what ``only_if`` raises.
         """
         _check_url(options.issuer, "issuer", "The issuer")
         if options.method == WEB:
@@ -179,13 +178,16 @@ class AccountDrivenEnrollment:
                 "token_url": issuer.token_url,
             }
         )
-        Item(_COLLECTION, _NAME, options=asdict(complete), changed_at=int(self._now().timestamp())).save()
+        item = Item(_COLLECTION, _NAME, options=asdict(complete), changed_at=int(self._now().timestamp()))
+        with only_while(Item, _stored, _of_item(only_if)) as condition:
+            item.save(condition=condition)
         self._kept = self._now(), complete
         return complete
 
-    def remove(self) -> None:
-        """Let nobody enroll by signing in any more. Who did so stays enrolled."""
-        Item(_COLLECTION, _NAME).delete()
+    def remove(self, *, only_if: OnlyIf[SignInOptions | None] | None = None) -> None:
+        """Let nobody enroll by signing in any more. Who did so stays enrolled. Raises what ``only_if`` raises."""
+        with only_while(Item, _stored, _of_item(only_if)) as condition:
+            Item(_COLLECTION, _NAME).delete(condition=condition)
         self._kept = self._now(), None
 
     def _account(self, options: SignInOptions, authorization: str | None) -> str:
@@ -219,6 +221,19 @@ class AccountDrivenEnrollment:
         if options is None:
             raise NotFoundError("Nobody enrolls by signing in here.", code="account_driven_enrollment_off")
         return options
+
+
+def _stored() -> Item | None:
+    try:
+        return Item.get(_COLLECTION, _NAME, consistent_read=True)
+    except DoesNotExist:
+        return None
+
+
+def _of_item(only_if: OnlyIf[SignInOptions | None] | None) -> OnlyIf[Item | None] | None:
+    if only_if is None:
+        return None
+    return lambda item: only_if(_decoded(item.options) if item else None)
 
 
 def _challenge(options: SignInOptions) -> str:

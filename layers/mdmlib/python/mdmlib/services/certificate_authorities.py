@@ -15,6 +15,7 @@ from mdmlib.errors import BadRequestError, ConflictError, NotFoundError
 from mdmlib.services.device_identity import certificates_of
 from mdmlib.services.issuing_authorities import IssuingAuthorityStore, Phase, is_ours, phase_of
 from mdmlib.store.tables import CertificateAuthority
+from mdmlib.store.unchanged import OnlyIf, only_while
 
 _COLLECTION: Final = "ca"
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -48,11 +49,12 @@ class CertificateAuthorities:
         self._issuing = issuing
         self._now = now
 
-    def upload(self, name: str, bundle: bytes) -> AuthorityInfo:
+    def upload(self, name: str, bundle: bytes, *, only_if: OnlyIf[AuthorityInfo | None] | None = None) -> AuthorityInfo:
         """Trust the certificates of a bundle (:mod:`mdmlib.apple.authority_bundle`), in place of those of the name.
 
-        Raises :class:`~mdmlib.errors.BadRequestError` with what is wrong with it, and
-        :class:`~mdmlib.errors.ConflictError` for a name that the deployment's own CAs have.
+        Raises :class:`~mdmlib.errors.BadRequestError` with what is wrong with it,
+        :class:`~mdmlib.errors.ConflictError` for a name that the deployment's own CAs have, and what ``only_if``
+        raises.
         """
         _check_name(name)
         certificates = decode_authority_bundle(bundle)
@@ -64,8 +66,9 @@ class CertificateAuthorities:
             intermediates=b"".join(each.public_bytes(Encoding.PEM) for each in others) or None,
             created_at=int(self._now().timestamp()),
         )
-        item.save()
-        return AuthorityInfo(item.name, certificates_of(item), None, None, int(item.created_at))
+        with only_while(CertificateAuthority, lambda: _stored(name), _of_item(only_if)) as condition:
+            item.save(condition=condition)
+        return _uploaded(item)
 
     def list(self) -> list[AuthorityInfo]:
         """Return all authorities, ours too, ordered by name."""
@@ -112,16 +115,38 @@ class CertificateAuthorities:
         """Let a CA that waits come into use, now or then. Raises as the store does."""
         return self.get(self._issuing.activate(name, at=at).name)
 
-    def delete(self, name: str) -> None:
+    def delete(self, name: str, *, only_if: OnlyIf[AuthorityInfo | None] | None = None) -> None:
         """Trust an authority no more; one that is not there is no error. Its devices can only enroll anew.
 
-        Raises :class:`~mdmlib.errors.ConflictError` for the deployment's own CA that is in use.
+        Raises :class:`~mdmlib.errors.ConflictError` for the deployment's own CA that is in use, and what ``only_if``
+        raises.
         """
         if is_ours(name):
+            if only_if:
+                only_if(next((info for info in self.list() if info.name == name), None))
+            # Whatever there is to change of one is on this deletion's own condition.
             self._issuing.delete(name)
             return
         _check_name(name)
-        CertificateAuthority(_COLLECTION, name).delete()
+        with only_while(CertificateAuthority, lambda: _stored(name), _of_item(only_if)) as condition:
+            CertificateAuthority(_COLLECTION, name).delete(condition=condition)
+
+
+def _stored(name: str) -> CertificateAuthority | None:
+    try:
+        return CertificateAuthority.get(_COLLECTION, name, consistent_read=True)
+    except CertificateAuthority.DoesNotExist:
+        return None
+
+
+def _uploaded(item: CertificateAuthority) -> AuthorityInfo:
+    return AuthorityInfo(item.name, certificates_of(item), None, None, int(item.created_at))
+
+
+def _of_item(only_if: OnlyIf[AuthorityInfo | None] | None) -> OnlyIf[CertificateAuthority | None] | None:
+    if only_if is None:
+        return None
+    return lambda item: only_if(_uploaded(item) if item else None)
 
 
 def _check_name(name: str) -> None:

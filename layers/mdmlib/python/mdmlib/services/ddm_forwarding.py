@@ -17,6 +17,7 @@ from mdmlib.services.checkin_message import CheckinAnswer, Received
 from mdmlib.settings import Settings
 from mdmlib.store.sealing import Sealer
 from mdmlib.store.tables import DdmServer, Enrollment
+from mdmlib.store.unchanged import OnlyIf, only_while
 
 if TYPE_CHECKING:
     from mdmlib.clients.signed_http import SignedHttpClient
@@ -38,8 +39,13 @@ class DdmKeys:
         self._known: DdmServer | None = None
         self._read_at: datetime | None = None
 
-    def put(self, *, send_key: str | None, receive_key: str | None) -> DdmServer:
-        """Set both keys (their UTF-8); None: that direction is not signed. Raises BadRequestError."""
+    def put(
+        self, *, send_key: str | None, receive_key: str | None, only_if: OnlyIf[DdmServer | None] | None = None
+    ) -> DdmServer:
+        """Set both keys (their UTF-8); None: that direction is not signed.
+
+        Raises :class:`~mdmlib.errors.BadRequestError`, and what ``only_if`` raises.
+        """
         for field, key in (("send_hmac_key", send_key), ("receive_hmac_key", receive_key)):
             if key is not None and not 0 < len(key) <= _MAX_KEY_LENGTH:
                 raise BadRequestError(f"An HMAC key has between 1 and {_MAX_KEY_LENGTH} characters.", field=field)
@@ -50,7 +56,8 @@ class DdmKeys:
             receive_key=self._seal(receive_key, "receive"),
             changed_at=int(self._now().timestamp()),
         )
-        server.save()
+        with only_while(DdmServer, self.server, only_if) as condition:
+            server.save(condition=condition)
         self._read_at = None
         return server
 

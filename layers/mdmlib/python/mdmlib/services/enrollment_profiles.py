@@ -19,6 +19,7 @@ from mdmlib.errors import BadRequestError, ConflictError
 from mdmlib.services.scep_challenges import Purpose
 from mdmlib.store.tables import EnrollmentLink
 from mdmlib.store.tables import EnrollmentProfileDesign as DesignItem
+from mdmlib.store.unchanged import OnlyIf, only_while
 
 if TYPE_CHECKING:
     from pynamodb.expressions.update import Action
@@ -148,14 +149,17 @@ class EnrollmentProfiles:
 
     def design(self) -> ProfileDesign:
         """Return the design as it is stored now."""
-        design = self._read()
+        design = self._decoded(_stored())
         self._kept = self._now(), design
         return design
 
-    def set_options(self, options: ProfileOptions, *, topic: str | None) -> ProfileDesign:
+    def set_options(
+        self, options: ProfileOptions, *, topic: str | None, only_if: OnlyIf[ProfileDesign] | None = None
+    ) -> ProfileDesign:
         """Replace all options; the template and the signing identity stay.
 
-        Raises :class:`~mdmlib.errors.BadRequestError` for a topic that there is no certificate for.
+        Raises :class:`~mdmlib.errors.BadRequestError` for a topic that there is no certificate for, and what
+        ``only_if`` raises.
         """
         if topic is not None:
             self.topic(topic)
@@ -166,6 +170,7 @@ class EnrollmentProfiles:
         return self._change(
             DesignItem.options.set(plain),
             DesignItem.trust_certificates.set(pem) if pem else DesignItem.trust_certificates.remove(),
+            only_if=only_if,
         )
 
     def upload_template(self, body: bytes) -> ProfileDesign:
@@ -227,12 +232,13 @@ class EnrollmentProfiles:
             return self.design()
         return self._kept[1]
 
-    def _change(self, *actions: "Action") -> ProfileDesign:
-        DesignItem(_COLLECTION, _NAME).update([DesignItem.cls.set(DesignItem), *actions])
+    def _change(self, *actions: "Action", only_if: OnlyIf[ProfileDesign] | None = None) -> ProfileDesign:
+        of_item = (lambda item: only_if(self._decoded(item))) if only_if else None
+        with only_while(DesignItem, _stored, of_item) as condition:
+            DesignItem(_COLLECTION, _NAME).update([DesignItem.cls.set(DesignItem), *actions], condition)
         return self.design()
 
-    def _read(self) -> ProfileDesign:
-        item = _stored()
+    def _decoded(self, item: DesignItem | None) -> ProfileDesign:
         if item is None:
             return ProfileDesign()
         stored: Mapping[str, Any] = item.options or {}

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from mdmlib.apple.push_request import PushRequest, open_vouched_request
 from mdmlib.errors import NotFoundError
 from mdmlib.store.tables import PushCertificateRequest
+from mdmlib.store.unchanged import OnlyIf, only_while
 
 if TYPE_CHECKING:
     from mdmlib.store.sealing import Sealer
@@ -61,9 +62,18 @@ class PushCertificateRequests:
         """Return a request. Raises :class:`~mdmlib.errors.NotFoundError`."""
         return _info(self._item(request_id))
 
-    def delete(self, request_id: str) -> None:
-        """Forget a request and its key. One that is not there is no error."""
-        PushCertificateRequest(_COLLECTION, request_id).delete()
+    def delete(self, request_id: str, *, only_if: OnlyIf[RequestInfo | None] | None = None) -> None:
+        """Forget a request and its key. One that is not there is no error. Raises what ``only_if`` raises."""
+
+        def read() -> PushCertificateRequest | None:
+            try:
+                return self._item(request_id)
+            except NotFoundError:
+                return None
+
+        of_item = (lambda item: only_if(_info(item) if item else None)) if only_if else None
+        with only_while(PushCertificateRequest, read, of_item) as condition:
+            PushCertificateRequest(_COLLECTION, request_id).delete(condition=condition)
 
     def open(self, request_id: str, answer: bytes) -> bytes:
         """Return what mdmcert.download has made of a request, from the file that it mailed.

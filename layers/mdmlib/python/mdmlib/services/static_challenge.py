@@ -9,6 +9,7 @@ from pynamodb.exceptions import DoesNotExist
 
 from mdmlib.errors import BadRequestError
 from mdmlib.store.tables import StaticScepChallenge
+from mdmlib.store.unchanged import OnlyIf, only_while
 
 if TYPE_CHECKING:
     from mdmlib.store.sealing import Sealer
@@ -31,10 +32,11 @@ class StaticChallenge:
         self._kept: bytes | None = None
         self._read_at: datetime | None = None
 
-    def set(self, challenge: str) -> StaticScepChallenge:
+    def set(self, challenge: str, *, only_if: OnlyIf[StaticScepChallenge | None] | None = None) -> StaticScepChallenge:
         """Let whoever knows the challenge get an identity, in place of the one before.
 
-        Raises :class:`~mdmlib.errors.BadRequestError` for one that is too short to be a secret.
+        Raises :class:`~mdmlib.errors.BadRequestError` for one that is too short to be a secret, and what ``only_if``
+        raises.
         """
         if not SHORTEST <= len(challenge) <= LONGEST:
             raise BadRequestError(
@@ -46,7 +48,8 @@ class StaticChallenge:
             challenge=self._sealer.seal(challenge.encode(), place=_PLACE),
             set_at=int(self._now().timestamp()),
         )
-        item.save()
+        with only_while(StaticScepChallenge, self.get, only_if) as condition:
+            item.save(condition=condition)
         return item
 
     def get(self) -> StaticScepChallenge | None:
@@ -56,9 +59,10 @@ class StaticChallenge:
         except DoesNotExist:
             return None
 
-    def end(self) -> None:
-        """Let nobody get an identity by it any more; once more is no error."""
-        StaticScepChallenge(_COLLECTION, _NAME).delete()
+    def end(self, *, only_if: OnlyIf[StaticScepChallenge | None] | None = None) -> None:
+        """Let nobody get an identity by it any more; once more is no error. Raises what ``only_if`` raises."""
+        with only_while(StaticScepChallenge, self.get, only_if) as condition:
+            StaticScepChallenge(_COLLECTION, _NAME).delete(condition=condition)
 
     def is_met(self, text: str | None) -> bool:
         """Say whether a request brings the challenge, in a time that does not tell how much of it is right."""

@@ -28,6 +28,7 @@ from mdmlib.settings import Settings
 from mdmlib.store.refusals import condition_failed
 from mdmlib.store.sealing import Sealer
 from mdmlib.store.tables import WebhookSubscription
+from mdmlib.store.unchanged import OnlyIf, only_while
 
 if TYPE_CHECKING:
     from pynamodb.attributes import Attribute
@@ -144,7 +145,13 @@ class Webhooks:
             raise NotFoundError(f"There is no webhook {subscription_id!r}.", field="id")
         return subscription
 
-    def change(self, subscription_id: str, changes: Mapping[str, Any]) -> WebhookSubscription:
+    def change(
+        self,
+        subscription_id: str,
+        changes: Mapping[str, Any],
+        *,
+        only_if: OnlyIf[WebhookSubscription] | None = None,
+    ) -> WebhookSubscription:
         """Change what is named, and leave everything else as it is; safe to repeat.
 
         ``url``, the filters (:data:`~mdmlib.services.webhook_filters.FILTERS`), ``redact``, ``headers``, ``hmac_key``
@@ -156,8 +163,8 @@ class Webhooks:
         ``drop_events``     with ``paused``: forget the events of the pause, which otherwise wait
 
         Raises :class:`~mdmlib.errors.BadRequestError`, :class:`~mdmlib.errors.NotFoundError`,
-        :class:`~mdmlib.errors.ConflictError` for URL and filters of the template's subscription, and
-        :class:`~mdmlib.errors.UnavailableError`.
+        :class:`~mdmlib.errors.ConflictError` for URL and filters of the template's subscription,
+        :class:`~mdmlib.errors.UnavailableError`, and what ``only_if`` raises.
         """
         subscription = self.get(subscription_id)
         is_default = subscription_id == DEFAULT
@@ -171,10 +178,14 @@ class Webhooks:
                 code="webhook_of_template",
             )
         actions = self._actions(subscription, wanted, changes)
-        if not is_default and any(name in changes for name in FILTERS):
-            # The rule first: its pattern is what counts, and the same change again puts both right.
+        changes_rule = not is_default and any(name in changes for name in FILTERS)
+        if only_if:
+            # The item first, for it alone can be written on a condition: who is refused has changed nothing.
+            self._update_if(subscription, actions, only_if)
+        if changes_rule:
+            # The rule before the item: its pattern is what counts, and the same change again puts both right.
             self._rules.put(subscription_id, wanted)
-        if actions:
+        if actions and not only_if:
             self._update(subscription, actions)
         return self.get(subscription_id)
 
@@ -210,11 +221,12 @@ class Webhooks:
         )
         return outcome
 
-    def delete(self, subscription_id: str) -> None:
+    def delete(self, subscription_id: str, *, only_if: OnlyIf[WebhookSubscription] | None = None) -> None:
         """End a subscription; events that still wait for it are dropped.
 
         Safe to repeat when it breaks off. Raises :class:`~mdmlib.errors.NotFoundError` when there is none,
-        :class:`~mdmlib.errors.ConflictError` for the template's, and :class:`~mdmlib.errors.UnavailableError`.
+        :class:`~mdmlib.errors.ConflictError` for the template's, :class:`~mdmlib.errors.UnavailableError`, and what
+        ``only_if`` raises.
         """
         if subscription_id == DEFAULT:
             raise ConflictError(
@@ -222,6 +234,10 @@ class Webhooks:
                 code="webhook_of_template",
             )
         subscription = self.get(subscription_id)
+        if only_if:
+            # A pause of it is what whoever changes it at the same time meets, before its rule is gone.
+            pause = WebhookSubscription.paused_at.set(int(self._now().timestamp()))
+            self._update_if(subscription, [pause], only_if)
         self._rules.delete(subscription_id)
         # The item last: as long as it is there, a deletion that broke off can be repeated.
         subscription.delete()
@@ -274,6 +290,20 @@ class Webhooks:
             sealed = self._sealed_key(changes["next_hmac_key"], _place(name, "next"), field="next_hmac_key")
             actions.append(_set_or_remove(item.next_hmac_key, sealed))
         return actions
+
+    def _update_if(
+        self, subscription: WebhookSubscription, actions: "Actions", only_if: OnlyIf[WebhookSubscription]
+    ) -> None:
+        """Make a change if the subscription is, and still is, what was seen; also a change of nothing."""
+        name = subscription.name
+
+        def check(_: WebhookSubscription | None) -> None:
+            # Read once more, for the template's is shown with another URL than is stored.
+            only_if(self.get(name))
+
+        with only_while(WebhookSubscription, lambda: self._get(name), check) as condition:
+            if actions:
+                WebhookSubscription(COLLECTION, name).update(actions, condition=condition)
 
     def _update(self, subscription: WebhookSubscription, actions: "Actions") -> None:
         url = subscription.url
