@@ -28,7 +28,7 @@ BUILD: Final = REPOSITORY / ".aws-sam" / "build"
 _STAMP: Final = BUILD / "picomdm.json"
 _INPUTS: Final = ("template.yaml", "functions", "layers", "tools/build.py")
 
-SERVICES: Final = frozenset({"dynamodb", "events", "s3", "secretsmanager", "sqs"})
+SERVICES: Final = frozenset({"dynamodb", "events", "lambda", "s3", "secretsmanager", "sqs"})
 """What functions make clients of. botocore describes four hundred more, which are most of the layer's files."""
 
 

@@ -30,8 +30,8 @@ DIALECTS = {
 MTLS_ROUTES = {"PUT /mdm": "checkin", "PUT /mdm/checkin": "checkin", "PUT /mdm/connect": "connect"}
 
 
-def logical_id(function: str) -> str:
-    return f"{function.capitalize()}Function"
+def logical_id(function: str, what: str = "Function") -> str:
+    return "".join(part.capitalize() for part in function.split("_")) + what
 
 
 def routes(template: Template, api: str, *, basic: bool = False) -> dict[str, Resource]:
@@ -74,9 +74,9 @@ def test_every_function_is_in_the_template(template: Template) -> None:
 def test_a_function_has_a_role_and_a_log_of_its_own(template: Template, name: str) -> None:
     function = template.function(logical_id(name))
 
-    assert named(function["Role"]) == f"{name.capitalize()}Role"
+    assert named(function["Role"]) == logical_id(name, "Role")
     log = named(function["LoggingConfig"]["LogGroup"])
-    assert log == f"{name.capitalize()}Logs"
+    assert log == logical_id(name, "Logs")
     role = template.resources[named(function["Role"])]["Properties"]
     statements = role["Policies"][0]["PolicyDocument"]["Statement"]
     assert [each["Resource"] for each in statements if "logs:PutLogEvents" in each["Action"]] == [

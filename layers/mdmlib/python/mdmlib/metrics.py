@@ -69,6 +69,11 @@ class Metric(StrEnum):
     CALLS_THROTTLED = "CallsThrottled"
     """A service of AWS refused a call because there were too many, and went on refusing."""
 
+    ADE_DEVICES_READ = "AdeDevicesRead"
+    """Apple told of a device in a server's list, at first or because something happened to it."""
+    ADE_SERVERS_FAILING = "AdeServersFailing"
+    """Servers of Apple Business or School Manager whose lists are not read: an administrator has to look."""
+
     UNRENEWED_IDENTITIES = "UnrenewedIdentities"
     """Identities that end within 7 days, or have ended."""
     RENEWALS_QUEUED = "RenewalsQueued"

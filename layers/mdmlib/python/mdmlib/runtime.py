@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from botocore.config import Config
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_events import EventBridgeClient
+    from mypy_boto3_lambda import LambdaClient
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_secretsmanager import SecretsManagerClient
     from mypy_boto3_sqs import SQSClient
@@ -27,10 +28,12 @@ if TYPE_CHECKING:
     from mdmlib.clients.signed_http import SignedHttpClient
     from mdmlib.services.access_tokens import AccessTokens
     from mdmlib.services.account_driven_enrollment import AccountDrivenEnrollment
+    from mdmlib.services.ade_assignment_rules import AdeAssignmentRules
     from mdmlib.services.ade_enrollment import AdeEnrollment
     from mdmlib.services.ade_profiles import AdeProfiles
     from mdmlib.services.ade_rules import AdeSerialNumbers, MinimumOsVersions
     from mdmlib.services.ade_servers import AdeServers
+    from mdmlib.services.ade_sync import AdeSyncs
     from mdmlib.services.api_keys import ApiKeys
     from mdmlib.services.auth_proxy import AuthProxy
     from mdmlib.services.blocking import Blocking
@@ -171,6 +174,14 @@ def events_client() -> "EventBridgeClient":
     """Return the client of EventBridge: quick to give up, for the publisher retries and has a fallback queue."""
     retries = {"total_max_attempts": 1}
     client: EventBridgeClient = _client("events", connect_timeout=1, read_timeout=2, retries=retries)
+    return client
+
+
+@cache
+def lambda_client() -> "LambdaClient":
+    """Return the client of Lambda: for functions that others go on with."""
+    retries = {"total_max_attempts": 3, "mode": "standard"}
+    client: LambdaClient = _client("lambda", connect_timeout=1, read_timeout=5, retries=retries)
     return client
 
 
@@ -757,6 +768,39 @@ def ade_profiles() -> "AdeProfiles":
 
     bind_tables()
     return AdeProfiles(servers=ade_servers(), settings=settings(), now=now)
+
+
+@cache
+def ade_assignment_rules() -> "AdeAssignmentRules":
+    """Return the rules that say which ADE profile a device gets."""
+    from mdmlib.services.ade_assignment_rules import AdeAssignmentRules
+
+    bind_tables()
+    return AdeAssignmentRules(
+        profile_uuid=lambda server, profile: ade_profiles().profile_uuid(profile, server),
+        check_profile=lambda profile: ade_profiles().get(profile),
+        check_server=lambda server: ade_servers().get(server),
+        now=now,
+    )
+
+
+@cache
+def ade_syncs() -> "AdeSyncs":
+    """Return what reads Apple's lists of devices."""
+    from mdmlib.services.ade_sync import AdeSyncs
+    from mdmlib.services.ade_sync_runs import AdeSyncRuns
+    from mdmlib.store.ade_devices import AdeDeviceStore
+
+    bind_tables()
+    return AdeSyncs(
+        names=ade_servers().names,
+        client_of=ade_servers().client,
+        run_later=AdeSyncRuns(lambda_client, function=f"{settings().stack_name}-dep_sync").request,
+        rules=ade_assignment_rules(),
+        devices=AdeDeviceStore(),
+        events=events(),
+        now=now,
+    )
 
 
 @cache

@@ -14,7 +14,7 @@ and :mod:`mdmlib.services.webhook_delivery` puts the body back.
 
 import json
 from base64 import b64encode
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -27,6 +27,7 @@ from mdmlib.errors import UnavailableError
 from mdmlib.metrics import Metric
 from mdmlib.observability import logger
 from mdmlib.settings import Settings
+from mdmlib.store.at_once import at_once
 from mdmlib.store.payloads import PayloadStore
 from mdmlib.store.sealing import Sealer
 from mdmlib.store.tables import OUTBOX_PARTITION, OutboxEvent, shard_of
@@ -44,6 +45,9 @@ INLINE_BYTES: Final = 128 * 1024
 
 MAX_DETAIL_BYTES: Final = 240 * 1024
 """Of the 256 KiB that the bus and the queues behind it take, this leaves room for what they put around a detail."""
+
+_ENTRIES: Final = 10
+"""Events of one call, at most."""
 
 MESSAGE_PARTS: Final = ("acknowledge_event", "checkin_event", "status_event")
 """Where a document tells of a device's message, or of what it had in it."""
@@ -168,6 +172,15 @@ class EventPublisher:
             raise UnavailableError("Neither the event bus nor its fallback queue takes an event.") from error
         _detoured("Event sent to the fallback queue", event)
 
+    def publish_all(self, events: Sequence[MDMEvent]) -> None:
+        """Bring many events to the bus, ten a call and some calls at a time.
+
+        Those that it does not take go the way of :meth:`publish`. Raises as that does.
+        """
+        refused = [event for some in at_once(self._put_some, list(_calls(events))) for event in some]
+        for event in refused:
+            self.publish(event)
+
     def publish_again(self, event: MDMEvent) -> None:
         """Bring an event that waits elsewhere (fallback queue, outbox) to the bus.
 
@@ -198,16 +211,27 @@ class EventPublisher:
             return False
         return True
 
-    def _put(self, event: MDMEvent) -> bool:
-        entry: PutEventsRequestEntryTypeDef = {
+    def _put_some(self, events: Sequence[MDMEvent]) -> list[MDMEvent]:
+        """Bring up to ten events to the bus; return those that it did not take."""
+        try:
+            answer = self._events().put_events(Entries=[self._entry(event) for event in events])
+        except (BotoCoreError, ClientError) as error:
+            logger.warning("Event bus unreachable", events=len(events), error=_reason(error))
+            return list(events)
+        return [event for event, entry in zip(events, answer["Entries"], strict=True) if entry.get("ErrorCode")]
+
+    def _entry(self, event: MDMEvent) -> "PutEventsRequestEntryTypeDef":
+        return {
             "EventBusName": self._bus,
             "Source": SOURCE,
             "DetailType": event.topic,
             "Detail": event.detail,
             "Time": event.created_at,
         }
+
+    def _put(self, event: MDMEvent) -> bool:
         try:
-            answer = self._events().put_events(Entries=[entry])
+            answer = self._events().put_events(Entries=[self._entry(event)])
         except (BotoCoreError, ClientError) as error:
             logger.warning("Event bus unreachable", event_id=event.event_id, error=_reason(error))
             return False
@@ -232,6 +256,18 @@ class EventPublisher:
             sealed = self._sealer.seal(raw, place=event_place(event_id))
             substitute = {"raw_payload_sealed": b64encode(sealed).decode()}
         return _edited(document, "raw_payload", substitute)
+
+
+def _calls(events: Sequence[MDMEvent]) -> Iterator[list[MDMEvent]]:
+    """Yield the events in as many as one call takes, by number and by size."""
+    some: list[MDMEvent] = []
+    for event in events:
+        if some and (len(some) == _ENTRIES or sum(len(one.detail) for one in (*some, event)) > MAX_DETAIL_BYTES):
+            yield some
+            some = []
+        some.append(event)
+    if some:
+        yield some
 
 
 def outbox_item(event: MDMEvent) -> OutboxEvent:

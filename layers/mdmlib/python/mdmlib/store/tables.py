@@ -24,6 +24,7 @@ and partitions beside them, whose keys hold a ``#``, which no enrollment's id do
 ``serial#<serial number>``, ``!``     the hash of a certificate that was issued here, by its serial number (hex)
 ``issued#<sha256>``, ``!``            a certificate issued by SCEP, for clients that lost the answer
 ``outbox#<shard>``, ``<event id>``    events that were committed with a record and not yet published
+``awaiting#``, ``<id>#<epoch>``       enrollments that wait in Setup Assistant to be told that they are configured
 ====================================  ==================================================================
 
 The resource table (hash ``collection``, range ``name``) holds everything that administrators name.
@@ -64,6 +65,7 @@ CHALLENGE_PARTITION: Final = "challenge#"
 ISSUED_PARTITION: Final = "issued#"
 SERIAL_PARTITION: Final = "serial#"
 OUTBOX_PARTITION: Final = "outbox#"
+AWAITING_PARTITION: Final = "awaiting#"
 
 OTA_IDENTITY: Final = "ota#"
 """In place of an enrollment's id: the certificate is of over-the-air enrollment, and enrolls nobody."""
@@ -374,6 +376,14 @@ class OutboxEvent(EnrollmentItem, discriminator="outbox"):
     created_at = NumberAttribute()
 
 
+class AwaitedConfiguration(EnrollmentItem, discriminator="awaited_configuration"):
+    """An enrollment that waits in Setup Assistant, in one of its lives, until it is told that it is configured."""
+
+    due_at = NumberAttribute()
+    """When it is told so, or told again, at the latest."""
+    attempts = NumberAttribute(default=0)
+
+
 class ResourceItem(Model):
     """Any item of the resource table."""
 
@@ -615,6 +625,103 @@ class AdeSerialNumber(ResourceItem, discriminator="ade_serial"):
 
     note = UnicodeAttribute(null=True)
     added_at = NumberAttribute()
+
+
+class AdeDevice(ResourceItem, discriminator="ade_device"):
+    """Collections ``ade_device#<server>#<shard>``, name = serial number: a device in Apple's list of a server.
+
+    It stays when it leaves the list: ``deleted_at`` says since when. Written by whoever holds the server's lease.
+    """
+
+    record: JSONAttribute = JSONAttribute()
+    """All that Apple said of it the last time."""
+    model = UnicodeAttribute(null=True)
+    device_family = UnicodeAttribute(null=True)
+    profile_uuid = UnicodeAttribute(null=True)
+    """The profile that Apple gives it at its next activation, as far as is known."""
+    profile_status = UnicodeAttribute(null=True)
+    op_type = UnicodeAttribute(null=True)
+    op_date = UnicodeAttribute(null=True)
+    deleted_at = NumberAttribute(null=True)
+    fetched_in = NumberAttribute(default=0)
+    """The number of the fetch (:class:`AdeSync`) that it was last told of in, or after."""
+    added_in = NumberAttribute(null=True)
+    """Of one that a fetch found, and no sync told of: that fetch's number."""
+    deleted_in = NumberAttribute(null=True)
+    """Of one that a fetch did not tell of any more: that fetch's number."""
+    rule = UnicodeAttribute(null=True)
+    """The rule that decides on its profile."""
+    wanted_profile = UnicodeAttribute(null=True)
+    """The profile's name, where the rule has one."""
+    wanted_uuid = UnicodeAttribute(null=True)
+    assignment = UnicodeAttribute(default="none")
+    """``none`` (no rule wants any), ``pending``, ``assigned``, or ``other`` (somebody chose another one since)."""
+    assigned_at = NumberAttribute(null=True)
+    attempts = NumberAttribute(default=0)
+    """How often Apple was asked in vain."""
+    retry_at = NumberAttribute(null=True)
+    """Of one that is pending: not before then."""
+    refusal = UnicodeAttribute(null=True)
+    """Apple's last word against it: ``THROTTLED``, ``FAILED``, ``NOT_ACCESSIBLE``, or an error's code."""
+    first_seen_at = NumberAttribute()
+    changed_at = NumberAttribute()
+
+
+class AdeAssignment(ResourceItem, discriminator="ade_assignment"):
+    """Collections ``ade_assignment#<server>``, name = ``<retry_at, 10 digits>#<serial number>``: look at this device.
+
+    No more than a pointer: one whose device is not pending, or pending for another time, is of no use any more.
+    """
+
+
+class AdeSync(ResourceItem, discriminator="ade_sync"):
+    """Collection ``ade_sync``, name = the server's: how far Apple's list was read, and who is reading on.
+
+    Each write after the lease was taken is on the condition that ``token`` is still the one that came with it.
+    """
+
+    phase = UnicodeAttribute(default="fetch")
+    """``fetch`` (all devices) or ``sync`` (what happened to them since)."""
+    cursor = UnicodeAttribute(null=True)
+    cursor_at = NumberAttribute(default=0)
+    """When it was given; of no cursor: when the fetch began."""
+    fetch = NumberAttribute(default=1)
+    """The number of the fetch; another one begins when Apple knows a cursor no more."""
+    walk: JSONAttribute = JSONAttribute(null=True)
+    """A look at all devices that is under way: ``{"position": "<shard><serial>", "digest", "absent": bool}``."""
+    digest = UnicodeAttribute(null=True)
+    """Of the rules that all devices were last held against."""
+    token = NumberAttribute(default=0)
+    """Counts the leases."""
+    lease_until = NumberAttribute(default=0)
+    requested_ms = NumberAttribute(default=0)
+    """When somebody last asked for it, milliseconds since 1970: a run that began before is followed by another."""
+    started_at = NumberAttribute(null=True)
+    finished_at = NumberAttribute(null=True)
+    """When the last one came to its end, or failed; null: one is under way, maybe in several runs."""
+    synced_at = NumberAttribute(null=True)
+    """When the list was last read to its end."""
+    error_code = UnicodeAttribute(null=True)
+    """Why the last run did not come to its end; null: it did."""
+    error = UnicodeAttribute(null=True)
+    failed_at = NumberAttribute(null=True)
+    counts: JSONAttribute = JSONAttribute(null=True)
+    """What the last one has done until now: ``{"pages", "devices", "added", "modified", "deleted", …}``."""
+
+
+class AdeAssignmentRule(ResourceItem, discriminator="ade_assignment_rule"):
+    """Collection ``ade_assignment_rule``, name = the administrator's: which profile some devices get."""
+
+    server = UnicodeAttribute(null=True)
+    """The only server whose devices it is for; null: all."""
+    serial_numbers: JSONAttribute = JSONAttribute(null=True)
+    models: JSONAttribute = JSONAttribute(null=True)
+    device_families: JSONAttribute = JSONAttribute(null=True)
+    profile = UnicodeAttribute(null=True)
+    """The name of a profile here."""
+    profile_uuid = UnicodeAttribute(null=True)
+    """Or Apple's of one that was defined otherwise; neither: its devices are left as they are."""
+    changed_at = NumberAttribute()
 
 
 class MinimumOsVersion(ResourceItem, discriminator="minimum_os"):
