@@ -245,7 +245,7 @@ class Fleet:
     def vitals(self) -> Vitals:
         settings = self.settings
         queues = {"push": (settings.push_queue_url, settings.push_dead_letter_queue_url)}
-        return Vitals(lambda: self.emulator.sqs, queues=queues, now=self.clock)
+        return Vitals(lambda: self.emulator.sqs, queues=queues, ade_sync_every=timedelta(minutes=15), now=self.clock)
 
     @property
     def push_jobs(self) -> PushJobs:

@@ -115,6 +115,7 @@ class Way:
 BOXES: Final = (
     Box(x=32, y=128, title="Apple devices", note="iPhone, iPad, Mac, …"),
     Box(x=32, y=308, title="Administrators", note="picomdm, curl, scripts"),
+    Box(x=32, y=422, title="Apple ADE", note="whose devices are whose"),
     Box(x=1082, y=128, title="Your webhook", note="checks the HMAC"),
     Box(x=1082, y=278, title="Apple APNs", note="wakes devices"),
     Box(resource="DeviceApi", x=226, y=128, title="Device API", note="open, throttled", look="api"),
@@ -125,6 +126,7 @@ BOXES: Final = (
     Box(resource="ConnectFunction", x=426, y=188, title="connect", note="report in, command out", look="function"),
     Box(resource="CommandsFunction", x=426, y=278, title="commands", note="queues, results, pushes", look="function"),
     Box(resource="AdminFunction", x=426, y=338, title="admin", note="every other resource", look="function"),
+    Box(resource="DepSyncFunction", x=226, y=422, title="dep_sync", note="by the clock, or asked", look="function"),
     Box(resource="EventBus", x=672, y=128, title="event bus", note="every event", look="bus"),
     Box(resource="WebhookQueue", x=868, y=68, title="webhook queue", note="a rule per subscription", look="queue"),
     Box(resource="WebhookFunction", x=868, y=128, title="webhook", note="signs, tries for a day", look="function"),
@@ -165,6 +167,7 @@ BOXES: Final = (
 WAYS: Final = (
     Way(points=((180, 151), (226, 151)), words="HTTPS", at=(201, 143)),
     Way(points=((180, 331), (226, 331)), words="SigV4", at=(201, 323)),
+    Way(points=((226, 445), (180, 445)), words="OAuth", at=(204, 437)),
     Way(points=((374, 151), (400, 151), (400, 91), (426, 91))),
     Way(points=((374, 151), (426, 151))),
     Way(points=((374, 151), (400, 151), (400, 211), (426, 211))),

@@ -6,7 +6,7 @@ httpx), and importing this module has no effect.
 
 import os
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -911,7 +911,8 @@ def vitals() -> "Vitals":
         "events": (known.event_fallback_queue_url, known.event_fallback_dead_letter_queue_url),
         "targets": (None, known.target_dead_letter_queue_url),
     }
-    return Vitals(sqs_client, queues=queues, now=now)
+    every = timedelta(minutes=known.ade_sync_minutes)
+    return Vitals(sqs_client, queues=queues, ade_sync_every=every, now=now)
 
 
 @cache

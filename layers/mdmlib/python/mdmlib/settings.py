@@ -88,6 +88,8 @@ class Settings:
     """Another server for declarative management, which devices' requests are forwarded to; empty: this one."""
     ade_url: str = "https://mdmenrollment.apple.com"
     """Apple's device enrollment service."""
+    ade_sync_minutes: int = 15
+    """So often Apple is asked what happened to the devices of ADE servers."""
     ade_unverified: str = "off"
     """``on`` lets devices enroll by ADE and over the air although no authority was uploaded to verify them with."""
     auth_proxy_url: str = ""
@@ -161,6 +163,7 @@ class Settings:
             return_to_service=environment.get("RETURN_TO_SERVICE", cls.return_to_service),
             ddm_url=environment.get("DDM_URL", "").rstrip("/"),
             ade_url=environment.get("ADE_URL", cls.ade_url).rstrip("/"),
+            ade_sync_minutes=int(environment.get("ADE_SYNC_MINUTES", cls.ade_sync_minutes)),
             ade_unverified=environment.get("ADE_UNVERIFIED", cls.ade_unverified),
             auth_proxy_url=environment.get("AUTH_PROXY_URL", "").rstrip("/"),
             archive_days=int(environment.get("ARCHIVE_DAYS", cls.archive_days)),

@@ -15,6 +15,7 @@ import httpx
 from oauthlib.oauth1 import SIGNATURE_HMAC_SHA1
 from oauthlib.oauth1 import Client as OAuthClient
 
+from mdmlib.apple.ade_codes import TERMS_NOT_SIGNED, TOKEN_REFUSED
 from mdmlib.apple.ade_token import AdeToken
 from mdmlib.errors import AppleRefusedError, UnavailableError
 
@@ -26,10 +27,6 @@ MAX_BATCH: Final = 1_000
 
 SESSION_HEADER: Final = "X-ADM-Auth-Session"
 VERSION_HEADER: Final = "X-Server-Protocol-Version"
-
-TERMS_NOT_SIGNED: Final = "T_C_NOT_SIGNED"
-TOKEN_REFUSED: Final = "TOKEN_REFUSED"  # noqa: S105 - a code
-"""Ours: Apple lets nobody in with the token."""
 
 _TIMEOUT: Final = httpx.Timeout(20, connect=5)
 _CODE: Final = re.compile(r"[A-Z][A-Z0-9_]{2,63}")

@@ -15,7 +15,7 @@ from typing import Final
 
 from pynamodb.exceptions import DoesNotExist
 
-from mdmlib.clients.ade import TERMS_NOT_SIGNED, TOKEN_REFUSED
+from mdmlib.apple.ade_codes import FOR_EVERYTHING
 from mdmlib.errors import AppleRefusedError, BadRequestError, NotFoundError
 from mdmlib.observability import logger
 from mdmlib.services.ade_rules import serial_number_of
@@ -26,9 +26,6 @@ DEVICE_FAMILIES: Final = ("AppleTV", "Mac", "Vision", "iPad", "iPhone", "iPod")
 
 ASSIGNER: Final = "assigner."
 """What the names of those rules begin with that MicroMDM's and NanoDEP's API make: one for each server."""
-
-FOR_EVERYTHING: Final = frozenset({TERMS_NOT_SIGNED, TOKEN_REFUSED})
-"""Apple's refusals that are for a server, not for a profile: an administrator has to act."""
 
 _RULES: Final = "ade_assignment_rule"
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")

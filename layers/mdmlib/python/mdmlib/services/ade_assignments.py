@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
+from mdmlib.apple.ade_codes import FOR_EVERYTHING
 from mdmlib.errors import AppleRefusedError
 from mdmlib.observability import logger
-from mdmlib.services.ade_assignment_rules import FOR_EVERYTHING, RuleSet, Wanted
+from mdmlib.services.ade_assignment_rules import RuleSet, Wanted
 from mdmlib.store.ade_devices import AdeDeviceStore, leads_to, serial_of
 from mdmlib.store.tables import AdeDevice
 

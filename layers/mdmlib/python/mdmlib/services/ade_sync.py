@@ -20,13 +20,15 @@ from typing import TYPE_CHECKING, Any, Final
 from pynamodb.exceptions import UpdateError
 
 from mdmlib import metrics
+from mdmlib.apple.ade_codes import FOR_EVERYTHING
 from mdmlib.errors import AppleRefusedError, NotFoundError, PicoMDMError, UnavailableError
 from mdmlib.metrics import Metric
 from mdmlib.observability import logger
-from mdmlib.services.ade_assignment_rules import FOR_EVERYTHING, AdeAssignmentRules, RuleSet
+from mdmlib.services.ade_assignment_rules import AdeAssignmentRules, RuleSet
 from mdmlib.services.ade_assignments import SUCCESS, AdeAssignments
 from mdmlib.services.ade_device_events import FETCH_TOPIC, SYNC_TOPIC, page_events
 from mdmlib.services.ade_device_records import AdeDeviceRecords
+from mdmlib.services.ade_sync_vitals import SYNCS
 from mdmlib.services.events import EventPublisher
 from mdmlib.store.ade_devices import AdeDeviceStore
 from mdmlib.store.refusals import condition_failed
@@ -37,7 +39,6 @@ if TYPE_CHECKING:
 
     from mdmlib.clients.ade import AdeClient, DevicePage
 
-SYNCS: Final = "ade_sync"
 FETCH, SYNC = "fetch", "sync"
 
 PAGE: Final = 1_000

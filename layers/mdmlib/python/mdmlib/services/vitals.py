@@ -18,6 +18,7 @@ from mdmlib import metrics
 from mdmlib.errors import UnavailableError
 from mdmlib.metrics import Metric
 from mdmlib.observability import logger
+from mdmlib.services.ade_sync_vitals import failing_servers
 from mdmlib.services.device_identity import certificates_of
 from mdmlib.services.issuing_authorities import Phase, is_ours, phase_of
 from mdmlib.store import tables
@@ -117,9 +118,11 @@ class Vitals:
         sqs_client: "Callable[[], SQSClient]",
         *,
         queues: Mapping[str, tuple[str | None, str]],
+        ade_sync_every: timedelta,
         now: Callable[[], datetime],
     ) -> None:
         self._sqs = sqs_client
+        self._ade_sync_every = ade_sync_every
         self._queues = queues
         self._now = now
         self._kept: Report | None = None
@@ -148,6 +151,10 @@ class Vitals:
             metrics.emit("Certificate looked at", {metric: days}, kind=expiry.kind, name=expiry.name)
         latest = max(self.schedules(), key=lambda schedule: schedule.delay(now))
         metrics.emit("Schedules looked at", {Metric.SCHEDULE_DELAY: round(latest.delay(now), 2)}, task=latest.task)
+        servers = failing_servers(now, every=self._ade_sync_every)
+        if servers:
+            failing = {name: problem for name, problem in servers.items() if problem}
+            metrics.emit("ADE servers looked at", {Metric.ADE_SERVERS_FAILING: len(failing)}, failing=failing or None)
         devices = sum(_devices(shard) for shard in range(tables.SHARDS))
         Measurement(_MEASUREMENTS, _NAME, devices_enrolled=devices, measured_at=int(now.timestamp())).save()
         metrics.emit("Devices counted", {Metric.DEVICES_ENROLLED: devices})
