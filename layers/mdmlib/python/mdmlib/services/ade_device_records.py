@@ -9,8 +9,8 @@ from typing import Any, Final
 
 from mdmlib.observability import logger
 from mdmlib.services.ade_assignment_rules import RuleSet
-from mdmlib.services.ade_assignments import ASSIGNED, decide
 from mdmlib.services.ade_device_events import TOPICS, device_event
+from mdmlib.services.ade_wanted_profiles import ASSIGNED, decide
 from mdmlib.services.events import MDMEvent
 from mdmlib.store.ade_devices import AdeDeviceStore
 from mdmlib.store.tables import AdeDevice

@@ -3,7 +3,7 @@
 One run at a time has a server's lease, and goes on until there is nothing to do or its function has to end, then the
 next one goes on. It does what is most urgent first:
 
-1. Devices that wait for their profile and are due are given it (:mod:`mdmlib.services.ade_assignments`).
+1. Devices that wait for their profile and are due are given it (:mod:`mdmlib.services.ade_wanted_profiles`).
 2. When the rules want something else than before, or a whole list was read again, all devices are looked at.
 3. The next page is read. Its devices are stored, its events are published, then the cursor moves. Whoever dies in
    between reads the same page again, which changes nothing and publishes the same events.
@@ -25,10 +25,10 @@ from mdmlib.errors import AppleRefusedError, NotFoundError, PicoMDMError, Unavai
 from mdmlib.metrics import Metric
 from mdmlib.observability import logger
 from mdmlib.services.ade_assignment_rules import AdeAssignmentRules, RuleSet
-from mdmlib.services.ade_assignments import SUCCESS, AdeAssignments
 from mdmlib.services.ade_device_events import FETCH_TOPIC, SYNC_TOPIC, page_events
 from mdmlib.services.ade_device_records import AdeDeviceRecords
 from mdmlib.services.ade_sync_vitals import SYNCS
+from mdmlib.services.ade_wanted_profiles import SUCCESS, WantedAdeProfiles
 from mdmlib.services.events import EventPublisher
 from mdmlib.store.ade_devices import AdeDeviceStore
 from mdmlib.store.refusals import condition_failed
@@ -188,7 +188,7 @@ class _Run:
         self._all_rules = rules
         self._devices = devices
         self._records = AdeDeviceRecords(devices=devices)
-        self._assignments = AdeAssignments(devices=devices)
+        self._profiles = WantedAdeProfiles(devices=devices)
         self._events = events
         self._now = now
         self._page = page
@@ -217,7 +217,7 @@ class _Run:
                 self._read_page(client, rules)
             else:
                 return True
-        return self._has_read_all and not self._sync.walk and not self._assignments.are_due(self._server, self._now())
+        return self._has_read_all and not self._sync.walk and not self._profiles.are_due(self._server, self._now())
 
     def release(self, *, done: bool) -> bool:
         """Give the lease back. When all is done, say whether nobody has asked for a sync since the run began."""
@@ -259,7 +259,7 @@ class _Run:
     # Profiles
 
     def _assign(self, client: "AdeClient", rules: RuleSet) -> bool:
-        answers = self._assignments.work_off(self._server, client, rules, at=self._now())
+        answers = self._profiles.work_off(self._server, client, rules, at=self._now())
         if answers is None:
             return False
         assigned = answers.pop(SUCCESS, 0)

@@ -62,7 +62,7 @@ def decide(device: AdeDevice, wanted: Wanted | None, *, at: datetime, anew: bool
         device.attempts = 0
 
 
-class AdeAssignments:
+class WantedAdeProfiles:
     """Works off what is pending, a batch at a time. Only who holds the server's lease may call it."""
 
     def __init__(self, *, devices: AdeDeviceStore) -> None:
