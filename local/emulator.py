@@ -205,6 +205,11 @@ class Emulator:
         return boto3.client("cloudformation", **self._options())
 
     @cached_property
+    def cloudwatch(self) -> Any:  # noqa: ANN401 - too little is asked of it for stubs of its own
+        """Its CloudWatch, which has alarms and no metrics."""
+        return boto3.client("cloudwatch", **self._options())
+
+    @cached_property
     def dynamodb(self) -> "DynamoDBClient":
         """Its DynamoDB."""
         return boto3.client("dynamodb", **self._options())

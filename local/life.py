@@ -240,7 +240,7 @@ def install_profile(life: Life) -> str:
 
 def look_at_device(life: Life) -> str:
     """The administrator sees it among the devices."""
-    device = life.administrator.picomdm("device", "show", life.udid)
+    device = life.administrator.picomdm("enrollments", "show", life.udid)
     _must(device["state"] == "enrolled", f"Its state is {device['state']}.")
     _must(device["serial_number"] == life.device.hardware.serial_number, "Its serial number is another.")
     return f"{device['product_name']}, iOS {device['os_version']}, serial number {device['serial_number']}"
@@ -286,7 +286,7 @@ def acknowledge_information(life: Life) -> str:
 
 def read_result(life: Life) -> str:
     """The administrator reads the answer."""
-    result = life.administrator.picomdm("results", life.udid, life.commands["DeviceInformation"])
+    result = life.administrator.picomdm("commands", "results", life.udid, life.commands["DeviceInformation"])
     _must(result["status"] == _ACKNOWLEDGED, f"Its status is {result['status']}.")
     answers = plistlib.loads(base64.b64decode(result["payload"]))["QueryResponses"]
     _must(answers["SerialNumber"] == life.device.hardware.serial_number, "It is another device's answer.")
@@ -325,7 +325,7 @@ def connect_for_nothing(life: Life) -> str:
 def check_out(life: Life) -> str:
     """Its user removes the management: CheckOut."""
     life.device.check_out()
-    device = life.administrator.picomdm("device", "show", life.udid)
+    device = life.administrator.picomdm("enrollments", "show", life.udid)
     _must(device["state"] == "checked_out", f"Its state is {device['state']}.")
     return "the enrollment is over"
 

@@ -1,8 +1,12 @@
-"""The admin API of a deployment, over HTTP, signed with SigV4."""
+"""The admin API of a deployment, over HTTP, signed with SigV4; or its dialects alone, by HTTP Basic."""
 
 import json
+import os
+import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from importlib.metadata import version
 from typing import Any, Final
@@ -12,6 +16,7 @@ import httpx
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 
+from picomdm import basic
 from picomdm.deployment import Deployment
 from picomdm.errors import RefusedError, UnreachableError
 
@@ -28,8 +33,11 @@ _PASSING: Final = frozenset(
         HTTPStatus.GATEWAY_TIMEOUT,
     }
 )
-_LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
-_FORBIDDEN_HINT: Final = "The keys are wrong, or their user lacks the stack's AdministratorPolicy."
+LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
+_HINTS: Final = {
+    HTTPStatus.FORBIDDEN: "The keys are wrong, or their user lacks the stack's AdministratorPolicy.",
+    HTTPStatus.UNAUTHORIZED: "The context's user or API key is wrong.",
+}
 
 
 class AdminAPI:
@@ -45,6 +53,8 @@ class AdminAPI:
         self._deployment = deployment
         self._transport = transport
         self._sleep = sleep
+        self.clock_skew: timedelta | None = None
+        """By how much this machine's clock is ahead of the server's, as its last answer told."""
 
     def request(
         self,
@@ -63,6 +73,8 @@ class AdminAPI:
         failure that may pass is tried again. ``accept`` names statuses that are no refusal, beside those below 300.
         Raises :class:`~picomdm.errors.RefusedError` and :class:`~picomdm.errors.UnreachableError`.
         """
+        if self._deployment.basic and not basic.is_there(path):
+            return basic.translated(self, method, path, document, query or {})
         url = f"{self._deployment.admin_url}{path}"
         if query:
             # SigV4 is over %20: the "+" of forms would be signed as another character.
@@ -100,12 +112,30 @@ class AdminAPI:
         headers = {"Accept": "application/json", "User-Agent": f"picomdm/{version('picomdm')}"}
         if content is not None:
             headers["Content-Type"] = "application/json" if is_json else "application/octet-stream"
-        request = AWSRequest(method, url, data=content, headers=headers)
-        SigV4Auth(self._deployment.credentials, _SERVICE, self._deployment.region).add_auth(request)
+        if self._deployment.basic:
+            headers["Authorization"] = self._deployment.basic.authorization
+        else:
+            request = AWSRequest(method, url, data=content, headers=headers)
+            SigV4Auth(self._deployment.credentials, _SERVICE, self._deployment.region).add_auth(request)
+            headers = dict(request.headers.items())
         # A proxy is for the world outside, not for a deployment on this machine.
-        trust_env = httpx.URL(url).host not in _LOOPBACK
-        with httpx.Client(transport=self._transport, timeout=_SECONDS, trust_env=trust_env) as client:
-            return client.request(method, url, content=content, headers=dict(request.headers.items()))
+        trust_env = httpx.URL(url).host not in LOOPBACK
+        with httpx.Client(transport=self._transport, timeout=_SECONDS, trust_env=trust_env, verify=trusted()) as client:
+            answer = client.request(method, url, content=content, headers=headers)
+        self._note_time(answer.headers.get("Date", ""))
+        return answer
+
+    def _note_time(self, date: str) -> None:
+        try:
+            self.clock_skew = datetime.now(UTC) - parsedate_to_datetime(date)
+        except (TypeError, ValueError):
+            self.clock_skew = None
+
+
+def trusted() -> ssl.SSLContext | bool:
+    """Return whom we trust: SSL_CERT_FILE, which httpx would not read for this machine, or the usual authorities."""
+    file = os.environ.get("SSL_CERT_FILE")
+    return ssl.create_default_context(cafile=file) if file else True
 
 
 def path_part(text: str) -> str:
@@ -122,6 +152,8 @@ def _refusal(answer: httpx.Response) -> RefusedError:
     told = document if isinstance(document, dict) else {}
     message = told.get("detail") or told.get("error") or told.get("message") or told.get("Message")
     text = str(message or f"{answer.status_code} {answer.reason_phrase}")
-    if answer.status_code == HTTPStatus.FORBIDDEN and "code" not in told:
-        text = f"{text.rstrip('.')}. {_FORBIDDEN_HINT}"
+    hint = _HINTS.get(HTTPStatus(answer.status_code))
+    # A 403 with a code is about what was asked for, not about who asks.
+    if hint and (answer.status_code == HTTPStatus.UNAUTHORIZED or "code" not in told):
+        text = f"{text.rstrip('.')}. {hint}"
     return RefusedError(text, code=told.get("code"), field=told.get("field"), status=answer.status_code)

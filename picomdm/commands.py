@@ -1,4 +1,4 @@
-"""``picomdm command``, ``picomdm results``: queueing commands, and what became of them."""
+"""``picomdm commands``: queueing commands, and what became of them."""
 
 import json
 import sys
@@ -18,16 +18,16 @@ from picomdm.errors import CommandLineError, SetupError
 from picomdm.results import await_result, find_result, first_error, readable, show_result
 from picomdm.send import BY_FIELDS, RequestTypes, show_job
 
-app: Final = typer.Typer(help="Queue commands, and list those that wait.", no_args_is_help=True)
+app: Final = typer.Typer(help="Queue commands, list those that wait, and what became of them.", no_args_is_help=True)
 send_app: Final = typer.Typer(
     cls=RequestTypes,
     help="""Queue a command and wake its devices: one sub-command a request type, its fields are options.
 
-    picomdm command send device-lock --pin 123456 --to serial:C02XXXX
+    picomdm commands send device-lock --pin 123456 --to serial:C02XXXX
 
     Or in the form that takes every request type, with its fields behind it:
 
-    picomdm command send UDID DeviceInformation queries+=OSVersion --wait 5m
+    picomdm commands send UDID DeviceInformation queries+=OSVersion --wait 5m
     """,
     no_args_is_help=True,
     # What begins with an option of the form for all is for that.
@@ -56,9 +56,9 @@ def send(
 ) -> None:
     """Queue a command and wake its device.
 
-    picomdm command send UDID DeviceInformation queries+=OSVersion queries+=SerialNumber
+    picomdm commands send UDID DeviceInformation queries+=OSVersion queries+=SerialNumber
 
-    picomdm command send UDID InstallProfile payload@wifi.mobileconfig --wait 5m
+    picomdm commands send UDID InstallProfile payload@wifi.mobileconfig --wait 5m
     """
     operator = operator_of(context)
     terminal = operator.terminal
@@ -167,7 +167,7 @@ def cancel(
     context: typer.Context,
     *,
     enrollment_id: Annotated[str, typer.Argument(metavar="ID", help="The UDID, or another enrollment's id.")],
-    command_uuid: Annotated[str, typer.Argument(help="As `picomdm command list` shows it.")],
+    command_uuid: Annotated[str, typer.Argument(help="As `picomdm commands list` shows it.")],
     _json: JSON = False,
 ) -> None:
     """Take back a command that waits. A device that was given it already may do it all the same."""
@@ -193,6 +193,7 @@ def clear(
     )
 
 
+@app.command()
 def results(
     context: typer.Context,
     *,
@@ -214,7 +215,7 @@ def results(
         result = find_result(operator.api, enrollment_id, command_uuid)
         if result is None:
             raise CommandLineError(
-                f"There is no result of {command_uuid} (yet); see: picomdm command list {enrollment_id}",
+                f"There is no result of {command_uuid} (yet); see: picomdm commands list {enrollment_id}",
                 code="no_result",
             )
         terminal.answer(result | {"report": readable(result)}, lambda: show_result(terminal, result))

@@ -1,5 +1,6 @@
 """What every command has: the deployment, its API, and the terminal."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Annotated
@@ -15,8 +16,14 @@ from picomdm.terminal import Terminal
 class Operator:
     """Whoever runs a command, with what they run it on."""
 
-    deployment: Deployment = field(default_factory=Deployment)
+    choose: Callable[[], Deployment] = Deployment
+    """Says which deployment is meant; asked when somebody wants to know."""
     terminal: Terminal = field(default_factory=Terminal)
+
+    @cached_property
+    def deployment(self) -> Deployment:
+        """The deployment that is meant."""
+        return self.choose()
 
     @cached_property
     def api(self) -> AdminAPI:

@@ -10,6 +10,7 @@ from botocore.credentials import Credentials
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, ProfileNotFound
 from botocore.session import Session
 
+from picomdm.basic import BasicAccess
 from picomdm.errors import RefusedError, SetupError
 
 DEFAULT_STACK: Final = "picomdm-dev"
@@ -28,10 +29,14 @@ class Deployment:
     given_admin_url: str | None = None
     given_region: str | None = None
     profile: str | None = None
+    basic: BasicAccess | None = None
+    """In place of AWS: the dialects alone, by HTTP Basic."""
 
     @cached_property
     def admin_url(self) -> str:
         """The base of the admin API, without a slash at its end."""
+        if self.basic:
+            return self.basic.url.rstrip("/")
         return (self.given_admin_url or self.output("AdminUrl")).rstrip("/")
 
     @cached_property
@@ -69,6 +74,7 @@ class Deployment:
     @cached_property
     def description(self) -> Mapping[str, Any]:
         """What CloudFormation says of the stack."""
+        self._need_aws()
         try:
             stacks: list[dict[str, Any]] = self.client("cloudformation").describe_stacks(StackName=self.stack)["Stacks"]
         except ClientError as error:
@@ -95,8 +101,16 @@ class Deployment:
 
     def client(self, service: str) -> Any:  # noqa: ANN401 - botocore makes its clients while it runs
         """Return a client of an AWS service."""
+        self._need_aws()
         self.credentials  # noqa: B018 - without any, botocore would fail at the first call, in other words
         return self._session.create_client(service, region_name=self.region)
+
+    def _need_aws(self) -> None:
+        if self.basic:
+            raise SetupError(
+                "This asks AWS itself, which a context of HTTP Basic cannot: use one with credentials of AWS.",
+                code="needs_aws",
+            )
 
     @cached_property
     def _session(self) -> Session:

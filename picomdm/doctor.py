@@ -3,22 +3,31 @@
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
+from http import HTTPStatus
 from typing import Any, Final
 
 import typer
 from rich.markup import escape
 
 from picomdm.context import JSON, Operator, operator_of
+from picomdm.device_address import look_at
 from picomdm.errors import CommandLineError, RefusedError
 from picomdm.queues import count_messages
+from picomdm.quotas import alarms_in_alarm, concurrency, may_do, rules_on_bus
 
 _MARKS: Final = {True: "[green]ok [/green]", False: "[red]FIX[/red]", None: "[yellow]?  [/yellow]"}
-_DENIED: Final = frozenset({"AccessDenied", "AccessDeniedException"})
-"""How AWS says that whoever asks may not look; to use the admin API, nobody needs to see the queues."""
+_DENIED: Final = frozenset({"AccessDenied", "AccessDeniedException", "needs_aws"})
+"""How it is said that whoever asks may not look; to use the admin API, nobody needs to see the queues."""
 
 _RENEW_BEFORE: Final = timedelta(days=30)
 _ROLL_OVER_BEFORE: Final = timedelta(days=400)
 """An identity is good for a year, by default."""
+_SKEW: Final = timedelta(minutes=1)
+"""Signatures are good for five minutes, and what is told of times here is wrong by as much."""
+_CONCURRENCY: Final = 100
+"""At most so many requests at a time, of all functions of an account in a region: a new account has 10."""
+_RULES: Final = 280
+"""Of the 300 that a bus has room for; each webhook is one."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +41,7 @@ class Finding:
 
 
 def doctor(context: typer.Context, *, _json: JSON = False) -> None:
-    """Examine the deployment: reachable, certificates, schedules, webhooks, messages that were given up."""
+    """Examine the deployment, and say what helps: certificates, topics, clock, quotas, queues, alarms, permissions."""
     operator = operator_of(context)
     terminal = operator.terminal
     findings = []
@@ -45,7 +54,7 @@ def doctor(context: typer.Context, *, _json: JSON = False) -> None:
                 well = None if error.code in _DENIED else False
                 findings.append(Finding(what, well=well, found=error.message))
             except CommandLineError as error:
-                findings.append(Finding(what, well=False, found=error.message))
+                findings.append(Finding(what, well=None if error.code in _DENIED else False, found=error.message))
     well = all(finding.well is not False for finding in findings)
 
     def show() -> None:
@@ -62,6 +71,39 @@ def doctor(context: typer.Context, *, _json: JSON = False) -> None:
 def _examine_api(operator: Operator) -> Iterator[Finding]:
     version = operator.api.get("/version")["version"]
     yield Finding("admin API", well=True, found=f"release {version} at {operator.deployment.admin_url}")
+
+
+def _examine_clock(operator: Operator) -> Iterator[Finding]:
+    """Tell what the last answer said of the time; also one that refused a signature for its time."""
+    skew = operator.api.clock_skew
+    if skew is None:
+        yield Finding("clock", well=None, found="no answer has told the time")
+        return
+    seconds = round(abs(skew.total_seconds()))
+    yield Finding(
+        "clock",
+        well=abs(skew) <= _SKEW,
+        found=f"{seconds} seconds {'ahead of' if skew > timedelta(0) else 'behind'} the server's",
+        advice="Set this machine's clock, or let NTP do it: AWS refuses what was signed more than five minutes ago.",
+    )
+
+
+def _examine_device_address(operator: Operator) -> Iterator[Finding]:
+    deployment = operator.deployment
+    address = deployment.basic.url if deployment.basic else deployment.outputs.get("DeviceUrl")
+    if address is None:
+        return
+    found = look_at(address)
+    left = found.not_after - operator.terminal.now() if found.not_after else None
+    well = found.status == HTTPStatus.OK and (left is None or left > _RENEW_BEFORE)
+    ends = f", certificate ends in {left.days} days" if left else ""
+    yield Finding(
+        "device address",
+        well=well,
+        found=f"{address}: {found.trouble or f'answers {found.status}{ends}'}",
+        advice="Devices take no certificate that is over or that they do not trust: renew it (in ACM, or at your "
+        "proxy), and let DNS lead to the output DeviceDomainTarget.",
+    )
 
 
 def _examine_push_certificates(operator: Operator) -> Iterator[Finding]:
@@ -81,6 +123,41 @@ def _examine_push_certificates(operator: Operator) -> Iterator[Finding]:
             found=f"{certificate['topic']}, ends {operator.terminal.ago(certificate['not_after'])}",
             advice="Renew it (do not make a new one: its topic would be another) at identity.apple.com/pushcert, "
             "with the Apple Account that made it.",
+        )
+
+
+def _examine_topics(operator: Operator) -> Iterator[Finding]:
+    known = {entry["topic"] for entry in operator.api.entries("/v2/push-certificates", "push_certificates")}
+    chosen = operator.api.get("/v2/enrollment-profile")["topic"]
+    if chosen is not None and chosen not in known:
+        yield Finding(
+            "topic",
+            well=False,
+            found=f"devices enroll for {chosen}, which has no push certificate: none of them can be woken",
+            advice="Upload its certificate (picomdm push-cert upload), or choose another topic: "
+            "picomdm enrollment-profile set --topic",
+        )
+    elif chosen is None and len(known) > 1:
+        yield Finding(
+            "topic",
+            well=False,
+            found=f"{len(known)} push certificates, and none is chosen: links without a --topic are refused",
+            advice="Choose one: picomdm enrollment-profile set --topic",
+        )
+    elif known:
+        yield Finding("topic", well=True, found=f"devices enroll for {chosen or next(iter(known))}")
+
+
+def _examine_uploaded_authorities(operator: Operator) -> Iterator[Finding]:
+    for entry in operator.api.entries("/v2/certificate-authorities", "certificate_authorities"):
+        if entry["own"]:
+            continue
+        ends = min(certificate["not_after"] for certificate in entry["certificates"])
+        yield Finding(
+            f"authority {entry['name']}",
+            well=datetime.fromisoformat(ends) - operator.terminal.now() > _RENEW_BEFORE,
+            found=f"ends {operator.terminal.ago(ends)}",
+            advice=f"Upload its successor beside it in one file: picomdm ca upload {entry['name']} FILE",
         )
 
 
@@ -151,11 +228,59 @@ def _examine_queues(operator: Operator) -> Iterator[Finding]:
         )
 
 
+def _examine_alarms(operator: Operator) -> Iterator[Finding]:
+    ringing = alarms_in_alarm(operator.deployment)
+    yield Finding(
+        "alarms",
+        well=not ringing,
+        found=", ".join(ringing) or "none",
+        advice="See the dashboard (picomdm open), and what each alarm means: docs/operations.md",
+    )
+
+
+def _examine_quotas(operator: Operator) -> Iterator[Finding]:
+    most, free = concurrency(operator.deployment)
+    yield Finding(
+        "Lambda concurrency",
+        well=free >= _CONCURRENCY,
+        found=f"{most} at a time in this account and region, {free} of them unreserved",
+        advice="Ask AWS for 1,000: aws service-quotas request-service-quota-increase --service-code lambda "
+        f"--quota-code L-B99A9384 --desired-value 1000 --region {operator.deployment.region}",
+    )
+    rules = rules_on_bus(operator.deployment)
+    yield Finding(
+        "event rules",
+        well=rules <= _RULES,
+        found=f"{rules} of 300 on the bus",
+        advice="Each webhook is one: delete some (picomdm webhooks list), or ask AWS for more, in Service Quotas: "
+        "Amazon EventBridge, Number of rules",
+    )
+
+
+def _examine_permissions(operator: Operator) -> Iterator[Finding]:
+    """Tell which commands whoever asks cannot use; the admin API has told already that they may use that."""
+    denied = [command for command, may in may_do(operator.deployment).items() if not may]
+    yield Finding(
+        "permissions",
+        well=None if denied else True,
+        found=f"not for {', '.join(denied)}; everything else needs no more than AdministratorPolicy"
+        if denied
+        else "for every command",
+    )
+
+
 _EXAMINATIONS: Final[dict[str, Callable[[Operator], Iterator[Finding]]]] = {
     "admin API": _examine_api,
+    "clock": _examine_clock,
+    "device address": _examine_device_address,
     "push certificate": _examine_push_certificates,
+    "topic": _examine_topics,
     "authority": _examine_issuing_authorities,
+    "uploaded authorities": _examine_uploaded_authorities,
     "certificates and schedules": _examine_vital_signs,
     "webhooks": _examine_webhooks,
     "queues": _examine_queues,
+    "alarms": _examine_alarms,
+    "quotas": _examine_quotas,
+    "permissions": _examine_permissions,
 }

@@ -5,6 +5,7 @@
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.metadata import version as version_of
 from typing import Annotated, Final
 
@@ -17,14 +18,17 @@ from picomdm import (
     backup,
     certificate_authorities,
     commands,
+    contexts,
     cost,
+    dashboard,
     device_authorities,
-    devices,
     doctor,
     enrollment_links,
     enrollment_profile,
+    enrollments,
     events,
     migrate,
+    profiles,
     push_certificates,
     queues,
     scep,
@@ -53,9 +57,12 @@ app.add_typer(enrollment_profile.app, name="enrollment-profile")
 app.add_typer(push_certificates.app, name="push-cert")
 app.add_typer(push_certificates.app, name="pushcert", hidden=True)
 app.add_typer(scep.app, name="scep")
-app.add_typer(commands.app, name="command")
-app.add_typer(commands.app, name="commands", hidden=True)
-app.add_typer(devices.app, name="device")
+app.add_typer(commands.app, name="commands")
+app.add_typer(commands.app, name="command", hidden=True)
+app.add_typer(contexts.app, name="contexts")
+app.add_typer(enrollments.app, name="enrollments")
+app.add_typer(enrollments.app, name="device", hidden=True)
+app.add_typer(profiles.app, name="profiles")
 app.add_typer(migrate.app, name="migrate")
 webhooks.app.command("test")(webhook_deliveries.try_out)
 webhooks.app.command("redrive")(webhook_deliveries.redrive)
@@ -64,9 +71,10 @@ webhooks.app.command("replay-status")(webhook_deliveries.replay_status)
 app.add_typer(webhooks.app, name="webhooks")
 app.add_typer(events.app, name="events")
 app.add_typer(webhooks.app, name="webhook", hidden=True)
-app.command("devices")(devices.list_devices)
-app.command("results")(commands.results)
-app.command("push")(devices.push)
+app.command("devices", hidden=True)(enrollments.list_enrollments)
+app.command("results", hidden=True)(commands.results)
+app.command("push")(enrollments.push)
+app.command("open")(dashboard.open_dashboard)
 app.command("queues")(queues.list_queues)
 app.command("redrive")(queues.redrive)
 app.command("cost")(cost.cost)
@@ -80,9 +88,19 @@ app.command("destroy")(stack.destroy)
 def begin(
     context: typer.Context,
     *,
+    context_name: Annotated[
+        str | None,
+        typer.Option(
+            "--context",
+            envvar="PICOMDM_CONTEXT",
+            autocompletion=contexts.names,
+            help="One of `picomdm contexts list`; else the one that is in use there.",
+        ),
+    ] = None,
     stack_name: Annotated[
-        str, typer.Option("--stack", envvar="PICOMDM_STACK", help="The CloudFormation stack.")
-    ] = DEFAULT_STACK,
+        str | None,
+        typer.Option("--stack", envvar="PICOMDM_STACK", help=f"The CloudFormation stack; else {DEFAULT_STACK}."),
+    ] = None,
     region: Annotated[str | None, typer.Option(help="The stack's region; else AWS_REGION or the profile's.")] = None,
     profile: Annotated[str | None, typer.Option(help="A profile of ~/.aws/config; else AWS_PROFILE.")] = None,
     admin_url: Annotated[
@@ -93,7 +111,18 @@ def begin(
     ] = None,
 ) -> None:
     """Operate a deployment of PicoMDM."""
-    context.ensure_object(Operator).deployment = Deployment(stack_name, admin_url, region, profile)
+
+    def choose() -> Deployment:
+        # Who names a stack or a URL means no context.
+        known = contexts.Contexts.read() if context_name or not (stack_name or admin_url) else contexts.Contexts()
+        name = context_name or known.current
+        chosen = known.get(name) if name else contexts.Context()
+        if chosen.url is None:
+            given = {"stack": stack_name, "admin_url": admin_url, "region": region, "profile": profile}
+            chosen = replace(chosen, **{option: value for option, value in given.items() if value})
+        return chosen.deployment
+
+    context.ensure_object(Operator).choose = choose
 
 
 @app.command()

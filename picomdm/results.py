@@ -33,7 +33,7 @@ def await_result(
             if waited >= seconds:
                 raise CommandLineError(
                     f"No final report in {seconds} seconds. The command waits on; later see: "
-                    f"picomdm results {enrollment_id} {command_uuid}",
+                    f"picomdm commands results {enrollment_id} {command_uuid}",
                     code="no_result",
                 )
             tell(f"Waiting for the device, {waited:.0f} s …")

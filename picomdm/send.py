@@ -1,4 +1,4 @@
-"""``picomdm command send``: one sub-command a request type, and beside them a form for all of them."""
+"""``picomdm commands send``: one sub-command a request type, and beside them a form for all of them."""
 
 import inspect
 from collections.abc import Callable, Sequence
@@ -163,7 +163,7 @@ def show_job(terminal: Terminal, job: dict[str, Any]) -> None:
             empty="",
         )
     if job["state"] == "running":
-        terminal.note(f"[dim]It goes on; see: picomdm command jobs {job['id']}[/dim]")
+        terminal.note(f"[dim]It goes on; see: picomdm commands jobs {job['id']}[/dim]")
 
 
 def _show_outcome(terminal: Terminal, answer: dict[str, Any]) -> None:

@@ -1,6 +1,8 @@
 """The admin API on this machine: the real functions behind a small HTTP server."""
 
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from tests import admin_api
@@ -8,13 +10,13 @@ from tests.gateway import Gateway
 
 
 class AdminServer(ThreadingHTTPServer):
-    """The admin API on 127.0.0.1; remembers what it was asked."""
+    """The admin API on 127.0.0.1, or what ``handle`` is; remembers what it was asked."""
 
     daemon_threads = True
 
-    def __init__(self) -> None:
+    def __init__(self, handle: Callable[[dict[str, Any], Any], dict[str, Any]] = admin_api.handle) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.gateway = Gateway(admin_api.handle)
+        self.gateway = Gateway(handle)
         self.requests: list[tuple[str, str, dict[str, str]]] = []
 
     @property

@@ -20,3 +20,5 @@ class Said:
 
 
 CommandLine = Callable[..., Said]
+
+API_KEY = "an-api-key-of-24-letters"

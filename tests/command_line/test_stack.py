@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ import pytest
 
 from local.emulator import Emulator
 from mdmlib.settings import Settings
+from mdmlib.store import tables
 from tests.admin_server import AdminServer
 from tests.command_lines import CommandLine
 from tests.fleet import TOPIC
@@ -44,6 +46,7 @@ def stack(aws: Emulator, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         "EnrollmentTableName": {"Ref": "EnrollmentTable"},
         "ResourceTableName": {"Ref": "ResourceTable"},
         "TargetDeadLetterQueueUrl": {"Ref": "TargetDeadLetterQueue"},
+        "DashboardName": name,
     }
     for queue in QUEUES:
         for kind in ("Queue", "DeadLetterQueue"):
@@ -242,6 +245,60 @@ def test_the_doctor_goes_on_when_one_examination_fails(
 
     assert said.code == 1
     assert {finding["what"] for finding in said.document["findings"]} >= {"admin API", "queue push"}
+
+
+@pytest.mark.usefixtures("server")
+def test_the_doctor_tells_of_quotas_alarms_and_what_is_not_allowed(
+    stack: str, aws: Emulator, picomdm: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"{stack}-device-errors"
+    aws.cloudwatch.put_metric_alarm(
+        AlarmName=name,
+        ComparisonOperator="GreaterThanThreshold",
+        EvaluationPeriods=1,
+        MetricName="Errors",
+        Namespace="picomdm",
+        Period=60,
+        Statistic="Sum",
+        Threshold=1,
+    )
+    aws.cloudwatch.set_alarm_state(AlarmName=name, StateValue="ALARM", StateReason="a test")
+    monkeypatch.setattr("picomdm.doctor._CONCURRENCY", 100_000)
+    told = picomdm("doctor").out
+
+    assert re.search(rf"FIX alarms: {name}\n +See the dashboard", told)
+    assert re.search(r"FIX Lambda concurrency: .+\n +Ask AWS for 1,000: aws service-quotas", told)
+    assert re.search(r"ok +event rules: 0 of 300", told)
+    assert re.search(r"ok +clock: \d seconds", told)
+    assert "ok  permissions: for every command" in told
+
+
+def test_the_doctor_says_that_a_topic_without_a_certificate_wakes_nobody(
+    stack: str, server: AdminServer, picomdm: CommandLine, push_certificate: bytes, tmp_path: Path
+) -> None:
+    (tmp_path / "push.pem").write_bytes(push_certificate)
+    picomdm("push-cert", "upload", str(tmp_path / "push.pem"))
+    assert f"devices enroll for {TOPIC}" in picomdm("doctor").out
+    other = "com.apple.mgmt.External.other"
+    options = {"topic": other}
+    tables.EnrollmentProfileDesign("enrollment_profile", "default", options=options).save()
+
+    assert re.search(rf"FIX topic: devices enroll for {other}, which has no push certificate", picomdm("doctor").out)
+
+
+# Open
+
+
+def test_the_dashboard_is_told_by_its_url(stack: str, picomdm: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr("typer.launch", opened.append)
+    url = f"https://us-east-1.console.aws.amazon.com/cloudwatch/home?region=us-east-1#dashboards/dashboard/{stack}"
+
+    assert picomdm("open", "--print").out == f"{url}\n"
+    assert picomdm("open", "--json").document == {"url": url}
+    assert opened == []
+    assert picomdm("open").code == 0
+    assert opened == [url]
 
 
 # The stack

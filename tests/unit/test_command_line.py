@@ -17,7 +17,7 @@ from picomdm.command_fields import fields_of
 from picomdm.deployment import Deployment
 from picomdm.durations import seconds_of
 from picomdm.errors import RefusedError, UnreachableError
-from picomdm.main import app
+from picomdm.main import app, run
 from picomdm.send import RequestTypes
 from picomdm.terminal import Terminal
 
@@ -219,6 +219,33 @@ def test_an_answer_for_programs_is_json_and_nothing_else(capsys: pytest.CaptureF
     captured = capsys.readouterr()
     document: dict[str, Any] = json.loads(captured.out)
     assert (document, captured.err) == ({"name": "Ä"}, "")
+
+
+# Completion
+
+
+@pytest.mark.parametrize(
+    ("typed", "completed"),
+    [
+        ("picomdm enr", {"enroll", "enrollment-profile", "enrollments"}),
+        ("picomdm commands send device-l", {"device-location", "device-lock"}),
+        ("picomdm commands send device-lock --pi", {"--pin"}),
+        ("picomdm contexts use pr", {"prod"}),
+        ("picomdm --context pr", {"prod"}),
+    ],
+)
+def test_the_shell_completes_what_was_begun(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, typed: str, completed: set[str]
+) -> None:
+    monkeypatch.setenv("PICOMDM_CONFIG", str(tmp_path / "contexts.json"))
+    assert run(["contexts", "add", "prod", "--stack", "picomdm-prod"]) == 0
+    capsys.readouterr()
+    monkeypatch.setenv("_PICOMDM_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", typed)
+    monkeypatch.setenv("COMP_CWORD", str(len(typed.split()) - 1))
+
+    assert run([]) == 0
+    assert set(capsys.readouterr().out.split()) == completed
 
 
 # What is told of all this

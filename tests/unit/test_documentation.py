@@ -163,6 +163,11 @@ def test_every_command_that_is_shown_exists(document: Path) -> None:
 
 def assert_picomdm_takes(words: list[str]) -> None:
     command = typer.main.get_command(command_line)
+    while words[0].startswith("--"):
+        option = next(each for each in command.params if words[0] in each.opts)
+        words = words[1 if getattr(option, "is_flag", False) else 2 :]
+        if not words:
+            return
     while isinstance(command, TyperGroup) and words[0] in command.commands:
         command, words = command.commands[words[0]], words[1:]
     if isinstance(command, RequestTypes):

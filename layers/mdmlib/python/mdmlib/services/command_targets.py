@@ -80,7 +80,7 @@ class CommandTargets:
             device = devices.get(record.parent_id or id_) if record else None
             if record is None or record.state == "deleted":
                 outcome.targets[id_].command_error = NotFoundError(
-                    f"There is no enrollment {id_}: check the id with `picomdm devices`.",
+                    f"There is no enrollment {id_}: check the id with `picomdm enrollments list`.",
                     code="unknown_enrollment",
                     field="udid",
                 )

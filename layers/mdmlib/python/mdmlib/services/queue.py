@@ -60,7 +60,7 @@ class CommandQueues:
             )
         if command is None or not self._delete(record, command):
             raise NotFoundError(
-                f"No command {command_uuid} waits for this enrollment; see `picomdm command list {enrollment_id}`.",
+                f"No command {command_uuid} waits for this enrollment; see `picomdm commands list {enrollment_id}`.",
                 code="unknown_command",
                 field="command_uuid",
             )
@@ -93,7 +93,7 @@ class CommandQueues:
 
 def _unknown_enrollment(enrollment_id: str) -> NotFoundError:
     return NotFoundError(
-        f"There is no enrollment {enrollment_id}: check the id with `picomdm devices`.",
+        f"There is no enrollment {enrollment_id}: check the id with `picomdm enrollments list`.",
         code="unknown_enrollment",
         field="id",
     )

@@ -1,4 +1,4 @@
-"""``picomdm devices``, ``picomdm device show``, ``picomdm push``: enrollments, and waking them."""
+"""``picomdm enrollments``, ``picomdm push``: enrollments, and waking them."""
 
 from itertools import islice
 from typing import Annotated, Any, Final
@@ -7,15 +7,17 @@ import typer
 
 from picomdm.admin_api import path_part
 from picomdm.context import JSON, operator_of
-from picomdm.errors import RefusedError
+from picomdm.errors import RefusedError, SetupError
 
-app: Final = typer.Typer(help="Show what is known of an enrollment.", no_args_is_help=True)
+app: Final = typer.Typer(help="List enrollments, block them, forget them.", no_args_is_help=True)
 _PATH: Final = "/v2/enrollments"
 _PUSHED: Final = frozenset({207, 500})
 _PUSHES_AT_ONCE: Final = 100
+_ID: Final = typer.Argument(metavar="ID", help="The UDID or EnrollmentID, with :user for a user channel.")
 
 
-def list_devices(
+@app.command("list")
+def list_enrollments(
     context: typer.Context,
     *,
     serial: Annotated[str | None, typer.Option(help="Only those of this serial number.")] = None,
@@ -69,7 +71,7 @@ def list_devices(
 def show(
     context: typer.Context,
     *,
-    enrollment_id: Annotated[str, typer.Argument(help="The UDID or EnrollmentID, with :user for a user channel.")],
+    enrollment_id: Annotated[str, _ID],
     _json: JSON = False,
 ) -> None:
     """Show what is known of one enrollment."""
@@ -101,6 +103,40 @@ def show(
         "renewal queued": terminal.ago(entry["identity"]["renewal_queued_at"]),
     }
     terminal.answer(entry, lambda: terminal.facts(facts))
+
+
+@app.command()
+def block(context: typer.Context, *, enrollment_id: Annotated[str, _ID], _json: JSON = False) -> None:
+    """Have a device un-enroll, and let it in no more."""
+    _set_block(context, "PUT", enrollment_id, blocked=True)
+
+
+@app.command()
+def unblock(context: typer.Context, *, enrollment_id: Annotated[str, _ID], _json: JSON = False) -> None:
+    """Let a device come back that was blocked; it has to enroll again."""
+    _set_block(context, "DELETE", enrollment_id, blocked=False)
+
+
+@app.command()
+def delete(
+    context: typer.Context,
+    *,
+    enrollment_ids: Annotated[list[str], typer.Argument(metavar="ID...", help="UDIDs, or other enrollments' ids.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    _json: JSON = False,
+) -> None:
+    """Forget devices, with their users and what waits for them. They are not told, and can enroll anew."""
+    operator = operator_of(context)
+    if not yes:
+        try:
+            typer.confirm(f"Forget {', '.join(enrollment_ids)}?", abort=True, err=True)
+        except typer.Abort:
+            raise SetupError("Nothing was deleted; to be asked nothing, say --yes.", code="not_confirmed") from None
+    options = {"Opts": {"udids": enrollment_ids}}
+    operator.api.request("DELETE", "/v1/devices", document=options, repeatable=True)
+    operator.terminal.answer(
+        {"ids": enrollment_ids, "deleted": True}, lambda: operator.terminal.say(f"Forgot {', '.join(enrollment_ids)}.")
+    )
 
 
 def push(
@@ -144,6 +180,15 @@ def push(
     )
     if any("push_error" in outcome for outcome in status.values()):
         raise typer.Exit(1)
+
+
+def _set_block(context: typer.Context, method: str, enrollment_id: str, *, blocked: bool) -> None:
+    operator = operator_of(context)
+    operator.api.request(method, f"{_PATH}/{path_part(enrollment_id)}/block", repeatable=True)
+    operator.terminal.answer(
+        {"id": enrollment_id, "blocked": blocked},
+        lambda: operator.terminal.say("Blocked." if blocked else "Blocked no more."),
+    )
 
 
 def _state(entry: dict[str, Any]) -> str:
