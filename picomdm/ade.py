@@ -9,7 +9,9 @@ from picomdm.admin_api import path_part
 from picomdm.context import JSON, operator_of
 from picomdm.files import read_lines
 
-app: Final = typer.Typer(help="Rules of Automated Device Enrollment.", no_args_is_help=True)
+app: Final = typer.Typer(
+    help="Automated Device Enrollment: Apple's servers, profiles, and who may enroll.", no_args_is_help=True
+)
 serials: Final = typer.Typer(
     help="The devices that may enroll; as long as there are none, every genuine device may.", no_args_is_help=True
 )

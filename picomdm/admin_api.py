@@ -88,7 +88,7 @@ class AdminAPI:
                 if attempt == attempts:
                     raise UnreachableError(f"{self._deployment.admin_url} does not answer: {error}") from error
             else:
-                if answer.status_code not in _PASSING or attempt == attempts:
+                if not _may_pass(answer) or attempt == attempts:
                     break
             self._sleep(2.0 ** (attempt - 1))
         if answer.status_code < HTTPStatus.MULTIPLE_CHOICES or answer.status_code in accept:
@@ -141,6 +141,11 @@ def trusted() -> ssl.SSLContext | bool:
 def path_part(text: str) -> str:
     """Return ``text`` as one part of a path, percent-encoded."""
     return quote(text, safe="")
+
+
+def _may_pass(answer: httpx.Response) -> bool:
+    """Say whether the same request may go better in a moment. What Apple refuses it refuses again."""
+    return answer.status_code in _PASSING and b'"apple_refused"' not in answer.content
 
 
 def _refusal(answer: httpx.Response) -> RefusedError:

@@ -14,6 +14,9 @@ import typer
 from picomdm import (
     account_driven,
     ade,
+    ade_assignments,
+    ade_profiles,
+    ade_servers,
     api_keys,
     backup,
     certificate_authorities,
@@ -49,6 +52,18 @@ app: Final = typer.Typer(
 )
 app.add_typer(enrollment_links.app, name="enroll")
 app.add_typer(account_driven.app, name="account-driven")
+ade.app.add_typer(ade_servers.servers, name="servers")
+ade.app.add_typer(ade_servers.token, name="token")
+ade.app.add_typer(ade_servers.discovery, name="account-driven")
+ade.app.add_typer(ade_profiles.app, name="profiles")
+ade.app.command("account")(ade_servers.account)
+ade.app.command("beta-tokens")(ade_servers.beta_tokens)
+ade.app.command("assign")(ade_assignments.assign)
+ade.app.command("unassign")(ade_assignments.unassign)
+ade.app.command("disown")(ade_assignments.disown)
+ade.app.command("lock")(ade_assignments.lock)
+ade.app.command("bypass-code")(ade_assignments.bypass_code)
+ade.app.command("unlock")(ade_assignments.unlock)
 app.add_typer(ade.app, name="ade")
 app.add_typer(api_keys.app, name="api-key")
 app.add_typer(certificate_authorities.app, name="ca")

@@ -10,6 +10,8 @@
                               :class:`~local.aws_proxy.AwsProxy`, which counts it (``proxy.counts``) and can disturb it
 ``sealer``          test      a sealer under the secret of ``settings``
 ``clock``           test      a :class:`tests.deployment.Clock` that stands at 2026-11-20 12:00 UTC until advanced
+``ade``             test      Apple's device enrollment service and its portal (:class:`local.ade.client.AdeSimulator`);
+                              ADE_URL of ``environment`` leads there. A test must do nothing that Apple would not like
 ==================  ========  ============================================================================
 
 Whoever needs other settings takes ``dataclasses.replace(settings, …)``. Tests under ``tests/unit`` have no sockets.
@@ -31,6 +33,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from pytest_socket import disable_socket, enable_socket
 from xdist.scheduler import LoadScopeScheduling
 
+from local.ade.client import AdeSimulator
 from local.aws_proxy import AwsProxy
 from local.emulator import Emulator
 from mdmlib import runtime
@@ -168,6 +171,22 @@ def proxy(environment: Settings, _aws_proxy: AwsProxy, monkeypatch: pytest.Monke
     runtime.forget()
     _aws_proxy.reset()
     return _aws_proxy
+
+
+@pytest.fixture(scope="session")
+def _ade_simulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AdeSimulator]:
+    with AdeSimulator.start(tmp_path_factory.mktemp("ade")) as simulator:
+        yield simulator
+
+
+@pytest.fixture
+def ade(environment: Settings, _ade_simulator: AdeSimulator, monkeypatch: pytest.MonkeyPatch) -> Iterator[AdeSimulator]:
+    monkeypatch.setenv("ADE_URL", _ade_simulator.url)
+    runtime.forget()
+    _ade_simulator.control.reset()
+    yield _ade_simulator
+    runtime.ade_servers().close()
+    assert _ade_simulator.control.violations() == []
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from mdmlib.http import (
     idempotency,
     monitoring,
     v2,
+    v2_ade,
     v2_checkin,
     v2_enrollment,
     v2_identity,
@@ -291,6 +292,138 @@ def list_ade_serial_numbers() -> Response[str]:
 def delete_ade_serial_number(serial_number: str) -> Response[str]:
     """Take a device out of the list."""
     return v2_enrollment.remove_ade_serial_number(serial_number, runtime.ade_serial_numbers())
+
+
+@app.get("/v2/ade-servers")
+def list_ade_servers() -> Response[str]:
+    """List the servers of Apple Business and School Manager."""
+    return v2_ade.list_servers(admin_edge.decode(app.current_event), runtime.ade_servers())
+
+
+@app.put("/v2/ade-servers/<name>")
+def put_ade_server(name: str) -> Response[str]:
+    """Make a server, with the certificate for Apple's portal."""
+    return v2_ade.put_server(name, admin_edge.decode(app.current_event), runtime.ade_servers())
+
+
+@app.get("/v2/ade-servers/<name>")
+def get_ade_server(name: str) -> Response[str]:
+    """Show a server."""
+    return v2_ade.get_server(name, admin_edge.decode(app.current_event), runtime.ade_servers())
+
+
+@app.delete("/v2/ade-servers/<name>")
+def delete_ade_server(name: str) -> Response[str]:
+    """Forget a server."""
+    return v2_ade.delete_server(name, runtime.ade_servers())
+
+
+@app.post("/v2/ade-servers/<name>/certificate")
+def post_ade_certificate(name: str) -> Response[str]:
+    """Make a key pair that is to follow the present one."""
+    return v2_ade.stage_certificate(name, admin_edge.decode(app.current_event), runtime.ade_servers())
+
+
+@app.put("/v2/ade-servers/<name>/token")
+def put_ade_token(name: str) -> Response[str]:
+    """Import a token of Apple's portal."""
+    return v2_ade.put_token(name, admin_edge.decode(app.current_event), runtime.ade_servers())
+
+
+@app.get("/v2/ade-servers/<name>/account")
+def get_ade_account(name: str) -> Response[str]:
+    """Ask Apple for the organization and the server."""
+    return v2_ade.get_account(name, admin_edge.decode(app.current_event), runtime.ade_servers())
+
+
+@app.get("/v2/ade-servers/<name>/beta-tokens")
+def list_ade_beta_tokens(name: str) -> Response[str]:
+    """List the tokens of Apple's beta programs."""
+    return v2_ade.list_beta_tokens(name, admin_edge.decode(app.current_event), runtime.ade_servers())
+
+
+@app.get("/v2/ade-servers/<name>/account-driven-enrollment")
+def get_ade_discovery_url(name: str) -> Response[str]:
+    """Tell where Apple sends devices of the organization's accounts."""
+    return v2_ade.get_discovery_url(name, admin_edge.decode(app.current_event), runtime.ade_servers())
+
+
+@app.put("/v2/ade-servers/<name>/account-driven-enrollment")
+def put_ade_discovery_url(name: str) -> Response[str]:
+    """Say where Apple sends them."""
+    return v2_ade.put_discovery_url(name, admin_edge.decode(app.current_event), runtime.ade_servers())
+
+
+@app.delete("/v2/ade-servers/<name>/account-driven-enrollment")
+def delete_ade_discovery_url(name: str) -> Response[str]:
+    """Have Apple send them nowhere."""
+    return v2_ade.delete_discovery_url(name, runtime.ade_servers())
+
+
+@app.post("/v2/ade-servers/<name>/assignments")
+def post_ade_assignment(name: str) -> Response[str]:
+    """Give devices a profile."""
+    return v2_ade.assign(name, admin_edge.decode(app.current_event), runtime.ade_assignments())
+
+
+@app.post("/v2/ade-servers/<name>/unassignments")
+def post_ade_unassignment(name: str) -> Response[str]:
+    """Take their profile away from devices."""
+    return v2_ade.unassign(name, admin_edge.decode(app.current_event), runtime.ade_assignments())
+
+
+@app.post("/v2/ade-servers/<name>/disownments")
+def post_ade_disownment(name: str) -> Response[str]:
+    """Let devices leave the organization."""
+    return v2_ade.disown(name, admin_edge.decode(app.current_event), runtime.ade_assignments())
+
+
+@app.post("/v2/ade-servers/<name>/activation-locks")
+def post_activation_lock(name: str) -> Response[str]:
+    """Lock a device through Apple."""
+    return v2_ade.lock(name, admin_edge.decode(app.current_event), runtime.activation_locks())
+
+
+@app.get("/v2/activation-locks/<serial_number>")
+def get_activation_lock(serial_number: str) -> Response[str]:
+    """Show what ends a lock."""
+    return v2_ade.get_lock(serial_number, admin_edge.decode(app.current_event), runtime.activation_locks())
+
+
+@app.delete("/v2/activation-locks/<serial_number>")
+def delete_activation_lock(serial_number: str) -> Response[str]:
+    """Forget what ends a lock."""
+    return v2_ade.delete_lock(serial_number, runtime.activation_locks())
+
+
+@app.post("/v2/activation-locks/<serial_number>/unlock")
+def post_activation_unlock(serial_number: str) -> Response[str]:
+    """Have Apple end a lock."""
+    return v2_ade.unlock(serial_number, admin_edge.decode(app.current_event), runtime.activation_locks())
+
+
+@app.get("/v2/ade-profiles")
+def list_ade_profiles() -> Response[str]:
+    """List the profiles of ADE."""
+    return v2_ade.list_profiles(admin_edge.decode(app.current_event), runtime.ade_profiles())
+
+
+@app.put("/v2/ade-profiles/<name>")
+def put_ade_profile(name: str) -> Response[str]:
+    """Say what devices do when they are switched on."""
+    return v2_ade.put_profile(name, admin_edge.decode(app.current_event), runtime.ade_profiles())
+
+
+@app.get("/v2/ade-profiles/<name>")
+def get_ade_profile(name: str) -> Response[str]:
+    """Show a profile of ADE."""
+    return v2_ade.get_profile(name, admin_edge.decode(app.current_event), runtime.ade_profiles())
+
+
+@app.delete("/v2/ade-profiles/<name>")
+def delete_ade_profile(name: str) -> Response[str]:
+    """Forget a profile of ADE."""
+    return v2_ade.delete_profile(name, runtime.ade_profiles())
 
 
 @app.put("/v2/minimum-os-versions/<platform>")

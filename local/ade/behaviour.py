@@ -35,6 +35,8 @@ class Behaviour:
     answer_times: int = 0
     answer_after: bool = False
     """… after they were carried out: the answer alone is lost."""
+    answer_skip: int = 0
+    """… but not for the first so many."""
     retry_after: int | None = None
     """Goes with ``answer_status`` as Retry-After (seconds)."""
     latency: float = 0.0

@@ -154,6 +154,9 @@ class Service:
         behaviour = self.behaviour
         if behaviour.answer_status is None or not behaviour.answer_times:
             return None
+        if behaviour.answer_skip:
+            behaviour.answer_skip -= 1
+            return None
         behaviour.answer_times -= 1
         response = self._refused(Refusal(behaviour.answer_code, HTTPStatus(behaviour.answer_status)))
         if behaviour.retry_after is not None:

@@ -18,7 +18,7 @@ from mdmlib.services.vitals import (
     RENEW_IDENTITIES,
     Vitals,
 )
-from mdmlib.store.tables import CertificateAuthority, PushCertificate, ScheduleRun
+from mdmlib.store.tables import AdeServer, CertificateAuthority, PushCertificate, ScheduleRun
 from tests.fleet import Fleet, FleetDevice
 
 TEN_YEARS = 3653
@@ -63,6 +63,18 @@ def test_each_certificate_is_measured_and_named(
     assert days["scep"] == TEN_YEARS
     assert days["former"] == 10
     assert [line["name"] for line in lines if "PushCertificateDaysLeft" in line] == sorted(days)[:2]
+
+
+def test_a_token_of_apples_portal_is_measured_and_a_server_without_one_is_not(
+    fleet: Fleet, vitals: Vitals, capsys: pytest.CaptureFixture[str]
+) -> None:
+    end = int((fleet.clock() + timedelta(days=20)).timestamp())
+    AdeServer("ade_server", "school", token_expires_at=end).save()
+    AdeServer("ade_server", "trial").save()
+
+    [line] = [line for line in measured(vitals, capsys) if "CertificateDaysLeft" in line]
+
+    assert (line["kind"], line["name"], line["CertificateDaysLeft"]) == ("ade_token", "school", 20)
 
 
 def test_devices_are_counted_without_their_users_and_without_those_that_left(

@@ -80,7 +80,7 @@ class Metric(StrEnum):
     PUSH_CERTIFICATE_DAYS = "PushCertificateDaysLeft"
     """Of the push certificate that ends first."""
     CERTIFICATE_DAYS = "CertificateDaysLeft"
-    """Of whichever ends first: the SCEP CA, an uploaded CA, the signer of profiles."""
+    """Of whichever ends first: the SCEP CA, an uploaded CA, the signer of profiles, the token of an ADE server."""
     SCHEDULE_DELAY = "ScheduleDelay"
     """How late the latest of the schedules is, in times of its own interval."""
     DEVICES_ENROLLED = "DevicesEnrolled"

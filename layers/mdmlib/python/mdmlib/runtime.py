@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from mdmlib.clients.signed_http import SignedHttpClient
     from mdmlib.services.access_tokens import AccessTokens
     from mdmlib.services.account_driven_enrollment import AccountDrivenEnrollment
+    from mdmlib.services.activation_locks import ActivationLocks
     from mdmlib.services.ade_assignment_rules import AdeAssignmentRules
+    from mdmlib.services.ade_assignments import AdeAssignments
     from mdmlib.services.ade_enrollment import AdeEnrollment
     from mdmlib.services.ade_profiles import AdeProfiles
     from mdmlib.services.ade_rules import AdeSerialNumbers, MinimumOsVersions
@@ -800,6 +802,33 @@ def ade_syncs() -> "AdeSyncs":
         devices=AdeDeviceStore(),
         events=events(),
         now=now,
+    )
+
+
+@cache
+def ade_assignments() -> "AdeAssignments":
+    """Return what asks Apple about single devices."""
+    from mdmlib.services.ade_assignments import AdeAssignments
+
+    return AdeAssignments(servers=ade_servers(), profiles=ade_profiles())
+
+
+@cache
+def activation_locks() -> "ActivationLocks":
+    """Return the Activation Locks that were put on devices from here."""
+    import uuid
+
+    from mdmlib.services.activation_locks import ActivationLocks
+
+    return ActivationLocks(
+        servers=ade_servers(),
+        unlocking=escrow_key_unlock(),
+        enrollments=enrollments(),
+        sealer=sealer(),
+        settings=settings(),
+        now=now,
+        random=os.urandom,
+        new_uuid=lambda: str(uuid.uuid4()).upper(),
     )
 
 

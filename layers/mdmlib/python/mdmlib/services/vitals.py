@@ -23,6 +23,7 @@ from mdmlib.services.device_identity import certificates_of
 from mdmlib.services.issuing_authorities import Phase, is_ours, phase_of
 from mdmlib.store import tables
 from mdmlib.store.tables import (
+    AdeServer,
     CertificateAuthority,
     Enrollment,
     EnrollmentProfileDesign,
@@ -61,7 +62,10 @@ _KEEP: Final = timedelta(minutes=1)
 
 @dataclass(frozen=True)
 class Expiry:
-    """Something that ends. ``kind`` is ``push_certificate``, ``certificate_authority`` or ``profile_signer``."""
+    """Something that ends.
+
+    ``kind`` is ``push_certificate``, ``certificate_authority``, ``profile_signer`` or ``ade_token``.
+    """
 
     kind: str
     name: str
@@ -176,7 +180,7 @@ class Vitals:
         return self._kept
 
     def expiries(self) -> Iterator[Expiry]:
-        """Yield what ends: push certificates, our CAs and uploaded ones, whoever signs profiles.
+        """Yield what ends: push certificates, our CAs and uploaded ones, whoever signs profiles, tokens of ADE servers.
 
         A CA of ours that another one has followed issues no more: that it ends is nobody's matter.
         """
@@ -191,6 +195,9 @@ class Vitals:
             if design.signing_certificates is not None:
                 chain = x509.load_pem_x509_certificates(bytes(design.signing_certificates))
                 yield _first_to_end("profile_signer", design.name, chain)
+        for server in AdeServer.query("ade_server"):
+            if server.token_expires_at is not None:
+                yield Expiry("ade_token", server.name, datetime.fromtimestamp(int(server.token_expires_at), UTC))
 
     def schedules(self) -> list[Schedule]:
         """Return when each task was last done.

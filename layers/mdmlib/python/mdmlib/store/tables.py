@@ -576,6 +576,20 @@ class AdeProfileDefinition(ResourceItem, discriminator="ade_profile_definition")
     defined_at = NumberAttribute()
 
 
+class ActivationLock(ResourceItem, discriminator="activation_lock"):
+    """Collection ``activation_lock``, name = serial number: what ends the lock that was put on a device from here."""
+
+    bypass_code = BinaryAttribute(legacy_encoding=False)
+    """16 bytes, sealed for ``activation_lock/<name>``."""
+    server = UnicodeAttribute()
+    """The ADE server that Apple was asked by."""
+    status = UnicodeAttribute(null=True)
+    """Apple's word for what became of it; null: no answer came."""
+    created_at = NumberAttribute()
+    locked_at = NumberAttribute(null=True)
+    unlocked_at = NumberAttribute(null=True)
+
+
 class DdmServer(ResourceItem, discriminator="ddm_server"):
     """Collection ``ddm_server``, name ``default``: the keys shared with the server that DDM_URL names."""
 
