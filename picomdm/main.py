@@ -15,6 +15,7 @@ from picomdm import (
     account_driven,
     ade,
     ade_assignments,
+    ade_devices,
     ade_profiles,
     ade_servers,
     api_keys,
@@ -64,6 +65,9 @@ ade.app.command("disown")(ade_assignments.disown)
 ade.app.command("lock")(ade_assignments.lock)
 ade.app.command("bypass-code")(ade_assignments.bypass_code)
 ade.app.command("unlock")(ade_assignments.unlock)
+ade.app.command("sync")(ade_devices.sync)
+ade.app.command("devices")(ade_devices.devices)
+ade.app.add_typer(ade_devices.rules, name="rules")
 app.add_typer(ade.app, name="ade")
 app.add_typer(api_keys.app, name="api-key")
 app.add_typer(certificate_authorities.app, name="ca")

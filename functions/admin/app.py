@@ -14,6 +14,7 @@ from mdmlib.http import (
     monitoring,
     v2,
     v2_ade,
+    v2_ade_devices,
     v2_checkin,
     v2_enrollment,
     v2_identity,
@@ -274,6 +275,55 @@ def list_device_authorities() -> Response[str]:
 def delete_device_authority(name: str) -> Response[str]:
     """Trust the devices of an authority no more."""
     return v2_enrollment.delete_device_authority(name, runtime.device_authorities())
+
+
+@app.post("/v2/ade-servers/<name>/sync")
+def post_ade_sync(name: str) -> Response[str]:
+    """Have Apple's list of a server read now."""
+    return v2_ade_devices.request_sync(name, admin_edge.decode(app.current_event), runtime.ade_syncs())
+
+
+@app.get("/v2/ade-servers/<name>/sync")
+def get_ade_sync(name: str) -> Response[str]:
+    """Tell how far Apple's list of a server was read."""
+    return v2_ade_devices.get_sync(name, admin_edge.decode(app.current_event), runtime.ade_syncs())
+
+
+@app.get("/v2/ade-devices")
+def list_ade_devices() -> Response[str]:
+    """List the devices in Apple's lists."""
+    return v2_ade_devices.list_devices(admin_edge.decode(app.current_event), runtime.ade_devices())
+
+
+@app.get("/v2/ade-devices/<serial_number>")
+def get_ade_device(serial_number: str) -> Response[str]:
+    """Show a device in Apple's lists."""
+    return v2_ade_devices.get_device(serial_number, admin_edge.decode(app.current_event), runtime.ade_devices())
+
+
+@app.get("/v2/ade-assignment-rules")
+def list_ade_assignment_rules() -> Response[str]:
+    """List the rules that say which profile a device gets."""
+    return v2_ade_devices.list_rules(admin_edge.decode(app.current_event), runtime.ade_assignment_rules())
+
+
+@app.get("/v2/ade-assignment-rules/<name>")
+def get_ade_assignment_rule(name: str) -> Response[str]:
+    """Show a rule."""
+    return v2_ade_devices.get_rule(name, admin_edge.decode(app.current_event), runtime.ade_assignment_rules())
+
+
+@app.put("/v2/ade-assignment-rules/<name>")
+def put_ade_assignment_rule(name: str) -> Response[str]:
+    """Say which profile some devices get."""
+    request = admin_edge.decode(app.current_event)
+    return v2_ade_devices.put_rule(name, request, runtime.ade_assignment_rules(), runtime.ade_syncs())
+
+
+@app.delete("/v2/ade-assignment-rules/<name>")
+def delete_ade_assignment_rule(name: str) -> Response[str]:
+    """Forget a rule."""
+    return v2_ade_devices.delete_rule(name, runtime.ade_assignment_rules(), runtime.ade_syncs())
 
 
 @app.post("/v2/ade-serial-numbers")

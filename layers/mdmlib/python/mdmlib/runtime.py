@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from mdmlib.services.activation_locks import ActivationLocks
     from mdmlib.services.ade_assignment_rules import AdeAssignmentRules
     from mdmlib.services.ade_assignments import AdeAssignments
+    from mdmlib.services.ade_devices import AdeDevices
     from mdmlib.services.ade_enrollment import AdeEnrollment
     from mdmlib.services.ade_profiles import AdeProfiles
     from mdmlib.services.ade_rules import AdeSerialNumbers, MinimumOsVersions
@@ -830,6 +831,15 @@ def activation_locks() -> "ActivationLocks":
         random=os.urandom,
         new_uuid=lambda: str(uuid.uuid4()).upper(),
     )
+
+
+@cache
+def ade_devices() -> "AdeDevices":
+    """Return the devices in Apple's lists."""
+    from mdmlib.services.ade_devices import AdeDevices
+    from mdmlib.store.ade_devices import AdeDeviceStore
+
+    return AdeDevices(devices=AdeDeviceStore(), enrollments=enrollments(), now=now)
 
 
 @cache

@@ -104,11 +104,17 @@ class AdeSyncs:
         AdeSync(SYNCS, server).update([AdeSync.cls.set(AdeSync), AdeSync.requested_ms.set(asked_ms)])
         self._run_later(server)
 
-    def request_all(self, server: str | None = None) -> None:
-        """Have the list of one server read now, or of all that have a token. Raises as :meth:`request` does."""
+    def nudge(self, server: str | None = None) -> None:
+        """Have the list of a server read soon, or those of all that have a token; none is no error.
+
+        Never raises for AWS' fault: the schedule comes anyway.
+        """
         for name in self._names():
             if server in {None, name}:
-                self.request(name)
+                try:
+                    self.request(name)
+                except UnavailableError:
+                    logger.warning("Sync of an ADE server is left to the schedule", server=name)
 
     def state(self, server: str) -> AdeSync:
         """Return how far a server's list was read. Raises :class:`~mdmlib.errors.NotFoundError`."""
@@ -228,6 +234,7 @@ class _Run:
         end = [
             AdeSync.synced_at.set(at),
             AdeSync.finished_at.set(at),
+            AdeSync.answered_ms.set(self._began_ms),
             AdeSync.error_code.remove(),
             AdeSync.error.remove(),
             AdeSync.failed_at.remove(),
@@ -249,6 +256,7 @@ class _Run:
         at = int(self._now().timestamp())
         actions = [
             AdeSync.finished_at.set(at),
+            AdeSync.answered_ms.set(self._began_ms),
             AdeSync.failed_at.set(at),
             AdeSync.error_code.set(code or error.code),
             AdeSync.error.set(error.message[:1_000]),

@@ -710,6 +710,8 @@ class AdeSync(ResourceItem, discriminator="ade_sync"):
     lease_until = NumberAttribute(default=0)
     requested_ms = NumberAttribute(default=0)
     """When somebody last asked for it, milliseconds since 1970: a run that began before is followed by another."""
+    answered_ms = NumberAttribute(default=0)
+    """When the run began that was the last to come to its end, or to fail: who asked before has their answer."""
     started_at = NumberAttribute(null=True)
     finished_at = NumberAttribute(null=True)
     """When the last one came to its end, or failed; null: one is under way, maybe in several runs."""
