@@ -80,7 +80,7 @@ def _measured(request: Request) -> Row:
 def _prepare(emulator: Emulator) -> None:
     os.environ.update(emulator.environment)
     os.environ["POWERTOOLS_SERVICE_NAME"] = "bench"
-    settings = deployment.create_settings(emulator, deployment.create_tables(emulator))
+    settings = deployment.Resources(emulator).settings(deployment.create_tables(emulator))
     os.environ.update(deployment.environment_of(settings))
     runtime.forget()
     runtime.bind_tables()

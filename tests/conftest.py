@@ -29,6 +29,7 @@ from typing import Any
 import botocore.loaders
 import botocore.session
 import pytest
+from botocore.client import BaseClient
 from cryptography.hazmat.primitives.asymmetric import rsa
 from pytest_socket import disable_socket, enable_socket
 from xdist.scheduler import LoadScopeScheduling
@@ -145,9 +146,23 @@ def tables(aws: Emulator) -> Iterator[TableNames]:
     interruptions.forget()
 
 
+@pytest.fixture(scope="session")
+def _resources(aws: Emulator) -> Iterator[deployment.Resources]:
+    resources = deployment.Resources(aws)
+    call = BaseClient._make_api_call  # type: ignore[attr-defined]  # the stubs leave it out
+
+    def noted(client: BaseClient, operation: str, parameters: Any) -> Any:
+        resources.note(client.meta.service_model.service_name, operation, parameters)
+        return call(client, operation, parameters)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(BaseClient, "_make_api_call", noted)
+        yield resources
+
+
 @pytest.fixture
-def settings(aws: Emulator, tables: TableNames) -> Settings:
-    return deployment.create_settings(aws, tables)
+def settings(_resources: deployment.Resources, tables: TableNames) -> Settings:
+    return _resources.settings(tables)
 
 
 @pytest.fixture

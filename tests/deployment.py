@@ -1,8 +1,10 @@
 """What the tests of stores and functions run against: resources on the emulator, and a clock that stands still."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
+from typing import Final
 from uuid import uuid4
 
 from local.emulator import ACCOUNT, REGION, Emulator
@@ -24,6 +26,22 @@ class Clock:
     def advance(self, **duration: float) -> None:
         """Move on by ``timedelta(**duration)``."""
         self.at += timedelta(**duration)
+
+
+OBSERVER: Final = "observer-of-"
+"""How names of rules and queues begin by which tests see what is published; they stay with their bus."""
+
+_QUEUES: Final = (
+    "push",
+    "push-dead-letter",
+    "sweep",
+    "sweep-dead-letter",
+    "event-fallback",
+    "event-fallback-dead-letter",
+    "webhook",
+    "webhook-dead-letter",
+    "target-dead-letter",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,45 +69,80 @@ def create_tables(emulator: Emulator) -> TableNames:
     return names
 
 
-def create_queue(emulator: Emulator, name: str) -> str:
-    """Create a queue whose name begins with ``name`` and return its URL, at the emulator's own address."""
-    answer = emulator.sqs.create_queue(QueueName=f"{name}-{uuid4().hex[:12]}")
-    return f"{emulator.url}/{ACCOUNT}/{answer['QueueUrl'].rsplit('/', 1)[1]}"
+class Resources:
+    """What a deployment has beside its tables. Tests have it in turn, but for what one of them has changed.
 
+    To make all of it takes longer than most tests do.
+    """
 
-def create_settings(emulator: Emulator, names: TableNames) -> Settings:
-    """Create everything that a deployment has beside its tables, all under new names."""
-    unique = uuid4().hex[:12]
-    emulator.s3.create_bucket(Bucket=f"payloads-{unique}")
-    bus = emulator.events.create_event_bus(Name=f"bus-{unique}")
-    archive = emulator.events.create_archive(ArchiveName=f"archive-{unique}", EventSourceArn=bus["EventBusArn"])
-    emulator.secretsmanager.create_secret(
-        Name=f"secret-{unique}", SecretString=json.dumps({"current_key": "k1", "k1": uuid4().hex * 2})
-    )
-    webhook_queue_url = create_queue(emulator, "webhook")
-    target_dead_letter_queue_url = create_queue(emulator, "target-dead-letter")
-    return Settings(
-        stack_name=f"test-{unique}",
-        enrollment_table=names.enrollment,
-        resource_table=names.resource,
-        payload_bucket=f"payloads-{unique}",
-        event_bus=f"bus-{unique}",
-        secret_id=f"secret-{unique}",
-        push_queue_url=create_queue(emulator, "push"),
-        sweep_queue_url=create_queue(emulator, "sweep"),
-        event_fallback_queue_url=create_queue(emulator, "event-fallback"),
-        webhook_queue_arn=_queue_arn(webhook_queue_url),
-        webhook_queue_url=webhook_queue_url,
-        webhook_dead_letter_queue_url=create_queue(emulator, "webhook-dead-letter"),
-        target_dead_letter_queue_arn=_queue_arn(target_dead_letter_queue_url),
-        push_dead_letter_queue_url=create_queue(emulator, "push-dead-letter"),
-        sweep_dead_letter_queue_url=create_queue(emulator, "sweep-dead-letter"),
-        event_fallback_dead_letter_queue_url=create_queue(emulator, "event-fallback-dead-letter"),
-        target_dead_letter_queue_url=target_dead_letter_queue_url,
-        event_archive_arn=archive["ArchiveArn"],
-        device_url="https://mdm.example.org",
-        admin_api_id="api",
-    )
+    def __init__(self, emulator: Emulator) -> None:
+        self._emulator = emulator
+        self._names: dict[str, str] = {}
+        self._changed: set[str] = set()
+
+    def note(self, service: str, operation: str, parameters: object) -> None:
+        """Learn of a call that is about to be made: what it may change is nobody else's any more."""
+        # Whoever listens to a bus has told so by a rule, and nothing receives what nobody sent.
+        if service == "dynamodb" or operation.startswith(("Get", "List", "Describe", "Receive", "PutEvents")):
+            return
+        said = str(parameters)
+        if OBSERVER in said:
+            return
+        self._changed.update(kind for kind, name in self._names.items() if name in said)
+
+    def settings(self, names: TableNames) -> Settings:
+        """Return settings of resources that are as if they were new, and of these tables."""
+        if {"bus", "archive"} & self._changed:
+            self._changed |= {"bus", "archive"}
+        for kind in self._changed:
+            self._names.pop(kind, None)
+        self._changed.clear()
+        url = {name: self._queue(name) for name in _QUEUES}
+        bus = self._name("bus", lambda name: self._emulator.events.create_event_bus(Name=name))
+        archive = self._name("archive", self._create_archive)
+        return Settings(
+            # Nobody makes a stack: it is a name.
+            stack_name=f"test-{uuid4().hex[:12]}",
+            enrollment_table=names.enrollment,
+            resource_table=names.resource,
+            payload_bucket=self._name("bucket", lambda name: self._emulator.s3.create_bucket(Bucket=name)),
+            event_bus=bus,
+            secret_id=self._name("secret", self._create_secret),
+            push_queue_url=url["push"],
+            sweep_queue_url=url["sweep"],
+            event_fallback_queue_url=url["event-fallback"],
+            webhook_queue_arn=_queue_arn(url["webhook"]),
+            webhook_queue_url=url["webhook"],
+            webhook_dead_letter_queue_url=url["webhook-dead-letter"],
+            target_dead_letter_queue_arn=_queue_arn(url["target-dead-letter"]),
+            push_dead_letter_queue_url=url["push-dead-letter"],
+            sweep_dead_letter_queue_url=url["sweep-dead-letter"],
+            event_fallback_dead_letter_queue_url=url["event-fallback-dead-letter"],
+            target_dead_letter_queue_url=url["target-dead-letter"],
+            event_archive_arn=f"arn:aws:events:{REGION}:{ACCOUNT}:archive/{archive}",
+            device_url="https://mdm.example.org",
+            admin_api_id="api",
+        )
+
+    def _name(self, kind: str, create: Callable[[str], object]) -> str:
+        if kind not in self._names:
+            name = f"{kind}-{uuid4().hex[:12]}"
+            create(name)
+            self._names[kind] = name
+        return self._names[kind]
+
+    def _queue(self, kind: str) -> str:
+        """Return a queue's URL, at the emulator's own address."""
+        name = self._name(kind, lambda name: self._emulator.sqs.create_queue(QueueName=name))
+        return f"{self._emulator.url}/{ACCOUNT}/{name}"
+
+    def _create_secret(self, name: str) -> None:
+        document = {"current_key": "k1", "k1": uuid4().hex * 2}
+        self._emulator.secretsmanager.create_secret(Name=name, SecretString=json.dumps(document))
+
+    def _create_archive(self, name: str) -> None:
+        bus = f"arn:aws:events:{REGION}:{ACCOUNT}:event-bus/{self._names['bus']}"
+        self._emulator.events.create_archive(ArchiveName=name, EventSourceArn=bus)
 
 
 def create_sealer(emulator: Emulator, settings: Settings) -> Sealer:

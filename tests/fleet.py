@@ -11,13 +11,13 @@ import uuid
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import boto3
 from botocore.config import Config
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from local.emulator import Emulator
+from local.emulator import ACCOUNT, REGION, Emulator
 from mdmlib.apple.certificates import new_certificate_authority
 from mdmlib.apple.checkin import decode_checkin
 from mdmlib.apple.command import Command
@@ -60,7 +60,7 @@ from mdmlib.store.command_queue import CommandQueueStore
 from mdmlib.store.enrollments import EnrollmentStore
 from mdmlib.store.payloads import PayloadStore
 from mdmlib.store.sealing import Sealer
-from tests.deployment import Clock
+from tests.deployment import OBSERVER, Clock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,27 +71,35 @@ TOPIC = "com.apple.mgmt.External.11111111-2222-3333-4444-555555555555"
 
 
 class Bus:
-    """Reads back what was published."""
+    """Reads back what was published from now on."""
+
+    _queues: ClassVar[dict[str, str]] = {}
+    """URLs of the queues that listen to a bus, by its name: tests have buses in turn."""
 
     def __init__(self, emulator: Emulator, bus: str) -> None:
         self._sqs = emulator.sqs
-        unique = uuid.uuid4().hex[:12]
-        self._url = self._sqs.create_queue(QueueName=f"observer-{unique}")["QueueUrl"]
-        arn = self._sqs.get_queue_attributes(QueueUrl=self._url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
-        emulator.events.put_rule(
-            Name=f"observer-{unique}", EventBusName=bus, EventPattern=json.dumps({"source": [{"prefix": "picomdm"}]})
-        )
+        if bus in self._queues:
+            self._url = self._queues[bus]
+            self.take()
+            return
+        name = OBSERVER + bus
+        self._url = self._queues[bus] = self._sqs.create_queue(QueueName=name)["QueueUrl"]
+        pattern = json.dumps({"source": [{"prefix": "picomdm"}]})
+        arn = f"arn:aws:sqs:{REGION}:{ACCOUNT}:{name}"
+        emulator.events.put_rule(Name=name, EventBusName=bus, EventPattern=pattern)
         emulator.events.put_targets(
-            Rule=f"observer-{unique}", EventBusName=bus, Targets=[{"Id": "queue", "Arn": arn, "InputPath": "$.detail"}]
+            Rule=name, EventBusName=bus, Targets=[{"Id": "queue", "Arn": arn, "InputPath": "$.detail"}]
         )
 
     def take(self) -> list[dict[str, Any]]:
         """Return the documents published since the last call, by their ids."""
         documents = []
         while messages := self._sqs.receive_message(QueueUrl=self._url, MaxNumberOfMessages=10).get("Messages"):
-            for message in messages:
-                documents.append(json.loads(message["Body"]))
-                self._sqs.delete_message(QueueUrl=self._url, ReceiptHandle=message["ReceiptHandle"])
+            documents += [json.loads(message["Body"]) for message in messages]
+            self._sqs.delete_message_batch(
+                QueueUrl=self._url,
+                Entries=[{"Id": each["MessageId"], "ReceiptHandle": each["ReceiptHandle"]} for each in messages],
+            )
         return sorted(documents, key=lambda document: str(document["event_id"]))
 
     def topics(self) -> list[str]:
