@@ -20,11 +20,13 @@ from picomdm import (
     ade_servers,
     api_keys,
     backup,
+    blueprints,
     certificate_authorities,
     commands,
     contexts,
     cost,
     dashboard,
+    device_attributes,
     device_authorities,
     doctor,
     enrollment_links,
@@ -32,6 +34,7 @@ from picomdm import (
     enrollments,
     events,
     migrate,
+    plans,
     profiles,
     push_certificates,
     queues,
@@ -70,9 +73,13 @@ ade.app.command("devices")(ade_devices.devices)
 ade.app.add_typer(ade_devices.rules, name="rules")
 app.add_typer(ade.app, name="ade")
 app.add_typer(api_keys.app, name="api-key")
+app.add_typer(blueprints.app, name="blueprints")
+app.add_typer(blueprints.app, name="blueprint", hidden=True)
 app.add_typer(certificate_authorities.app, name="ca")
+app.add_typer(device_attributes.app, name="device-attributes")
 app.add_typer(device_authorities.app, name="device-ca")
 app.add_typer(enrollment_profile.app, name="enrollment-profile")
+app.add_typer(plans.app, name="plans")
 app.add_typer(push_certificates.app, name="push-cert")
 app.add_typer(push_certificates.app, name="pushcert", hidden=True)
 app.add_typer(scep.app, name="scep")

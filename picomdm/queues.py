@@ -50,6 +50,7 @@ QUEUES: Final = {
     "push": Queue("PushDeadLetterQueueUrl", "PushQueueUrl", "pushes"),
     "webhook": Queue("WebhookDeadLetterQueueUrl", "WebhookQueueUrl", "deliveries to webhooks"),
     "sweep": Queue("SweepDeadLetterQueueUrl", "SweepQueueUrl", "clearing of old queues"),
+    "workflow": Queue("WorkflowDeadLetterQueueUrl", "WorkflowQueueUrl", "plans of devices"),
     "events": Queue("EventFallbackDeadLetterQueueUrl", "EventFallbackQueueUrl", "events that the bus did not take"),
     "targets": Queue("TargetDeadLetterQueueUrl", "WebhookQueueUrl", "events that the bus could not deliver"),
 }

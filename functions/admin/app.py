@@ -15,6 +15,7 @@ from mdmlib.http import (
     v2,
     v2_ade,
     v2_ade_devices,
+    v2_blueprints,
     v2_checkin,
     v2_enrollment,
     v2_identity,
@@ -561,6 +562,75 @@ def list_enrollments() -> Response[str]:
 def get_enrollment(enrollment_id: str) -> Response[str]:
     """Tell of one enrollment."""
     return v2.get_enrollment(enrollment_id, admin_edge.decode(app.current_event), runtime.enrollment_service())
+
+
+@app.get("/v2/blueprints")
+def list_blueprints() -> Response[str]:
+    """List the blueprints."""
+    return v2_blueprints.list_blueprints(admin_edge.decode(app.current_event), runtime.blueprints())
+
+
+@app.put("/v2/blueprints/<name>")
+def put_blueprint(name: str) -> Response[str]:
+    """Say what devices shall have."""
+    request = admin_edge.decode(app.current_event)
+    return v2_blueprints.put_blueprint(name, request, runtime.blueprints(), runtime.blueprint_jobs())
+
+
+@app.get("/v2/blueprints/<name>")
+def get_blueprint(name: str) -> Response[str]:
+    """Tell of one blueprint."""
+    return v2_blueprints.get_blueprint(name, admin_edge.decode(app.current_event), runtime.blueprints())
+
+
+@app.delete("/v2/blueprints/<name>")
+def delete_blueprint(name: str) -> Response[str]:
+    """Forget a blueprint."""
+    return v2_blueprints.delete_blueprint(name, admin_edge.decode(app.current_event), runtime.blueprints())
+
+
+@app.post("/v2/blueprint-applications")
+def post_blueprint_application() -> Response[str]:
+    """Bring devices to blueprints."""
+    return v2_blueprints.apply_blueprints(admin_edge.decode(app.current_event), runtime.blueprint_jobs())
+
+
+@app.get("/v2/blueprint-applications/<job_id>")
+def get_blueprint_application(job_id: str) -> Response[str]:
+    """Tell how that is getting on."""
+    return v2_blueprints.get_application(job_id, admin_edge.decode(app.current_event), runtime.blueprint_jobs())
+
+
+@app.get("/v2/plans")
+def list_plans() -> Response[str]:
+    """Tell what devices are being brought to."""
+    return v2_blueprints.list_plans(admin_edge.decode(app.current_event), runtime.plans())
+
+
+@app.get("/v2/device-attributes")
+def list_device_attributes() -> Response[str]:
+    """List what is said of devices."""
+    return v2_blueprints.list_attributes(admin_edge.decode(app.current_event), runtime.device_attributes())
+
+
+@app.put("/v2/device-attributes/<serial_number>")
+def put_device_attributes(serial_number: str) -> Response[str]:
+    """Give a device tags and values."""
+    request = admin_edge.decode(app.current_event)
+    return v2_blueprints.put_attributes(serial_number, request, runtime.device_attributes())
+
+
+@app.get("/v2/device-attributes/<serial_number>")
+def get_device_attributes(serial_number: str) -> Response[str]:
+    """Tell what is said of a device."""
+    request = admin_edge.decode(app.current_event)
+    return v2_blueprints.get_attributes(serial_number, request, runtime.device_attributes())
+
+
+@app.delete("/v2/device-attributes/<serial_number>")
+def delete_device_attributes(serial_number: str) -> Response[str]:
+    """Say nothing of a device any more."""
+    return v2_blueprints.delete_attributes(serial_number, runtime.device_attributes())
 
 
 @app.put("/v2/managed-users/<name>")

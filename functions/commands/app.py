@@ -16,6 +16,7 @@ from mdmlib.http import (
     etags,
     idempotency,
     micromdm,
+    micromdm_blueprints,
     micromdm_devices,
     micromdm_resources,
     nanomdm,
@@ -118,6 +119,25 @@ def put_user() -> Response[str]:
 def list_users() -> Response[str]:
     """List the users."""
     return micromdm_resources.list_users(admin_edge.decode(app.current_event), runtime.micromdm_users())
+
+
+@app.put("/v1/blueprints")
+def put_blueprint() -> Response[str]:
+    """Store a blueprint."""
+    request = admin_edge.decode(app.current_event)
+    return micromdm_blueprints.put_blueprint(request, runtime.blueprints(), runtime.blueprint_jobs())
+
+
+@app.post("/v1/blueprints")
+def list_blueprints() -> Response[str]:
+    """List the blueprints."""
+    return micromdm_blueprints.list_blueprints(admin_edge.decode(app.current_event), runtime.blueprints())
+
+
+@app.delete("/v1/blueprints")
+def delete_blueprints() -> Response[str]:
+    """Forget blueprints."""
+    return micromdm_blueprints.delete_blueprints(admin_edge.decode(app.current_event), runtime.blueprints())
 
 
 @app.put("/v1/config/certificate")

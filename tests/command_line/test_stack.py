@@ -20,7 +20,7 @@ from tests.admin_server import AdminServer
 from tests.command_lines import CommandLine
 from tests.fleet import TOPIC
 
-QUEUES = ("Push", "Webhook", "Sweep", "EventFallback")
+QUEUES = ("Push", "Webhook", "Sweep", "Workflow", "EventFallback")
 
 
 @pytest.fixture

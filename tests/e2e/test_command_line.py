@@ -79,12 +79,12 @@ def test_the_stack_is_found_with_all_its_queues(owner: dict[str, str]) -> None:
 
     assert code == 0
     assert {queue["name"]: queue["given_up"] for queue in said["queues"]} == dict.fromkeys(
-        ("push", "webhook", "sweep", "events", "targets"), 0
+        ("push", "webhook", "sweep", "workflow", "events", "targets"), 0
     )
 
 
 def test_every_dead_letter_queue_can_be_redriven(owner: dict[str, str]) -> None:
-    for name in ("push", "webhook", "sweep", "events", "targets"):
+    for name in ("push", "webhook", "sweep", "workflow", "events", "targets"):
         assert picomdm(owner, "redrive", name) == (0, {"queue": name, "moved": 0, "dropped": 0, "left": 0})
 
 

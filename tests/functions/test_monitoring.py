@@ -44,7 +44,7 @@ def test_all_is_well_with_a_new_deployment(gateway: DescribedGateway) -> None:
     well, found = checks(gateway)
 
     assert well
-    assert set(found) == {TOPIC, *INTERVALS, "push", "webhook", "sweep", "events", "targets"}
+    assert set(found) == {TOPIC, *INTERVALS, "push", "webhook", "sweep", "workflow", "events", "targets"}
 
 
 def test_it_says_what_is_not_well(gateway: DescribedGateway, aws: Emulator, environment: Settings) -> None:

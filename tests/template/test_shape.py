@@ -26,6 +26,8 @@ PROMISED_OUTPUTS = {
     "WebhookDeadLetterQueueUrl",
     "SweepQueueUrl",
     "SweepDeadLetterQueueUrl",
+    "WorkflowQueueUrl",
+    "WorkflowDeadLetterQueueUrl",
     "EventFallbackQueueUrl",
     "EventFallbackDeadLetterQueueUrl",
     "TargetDeadLetterQueueUrl",

@@ -40,6 +40,9 @@ if TYPE_CHECKING:
     from mdmlib.services.api_keys import ApiKeys
     from mdmlib.services.auth_proxy import AuthProxy
     from mdmlib.services.blocking import Blocking
+    from mdmlib.services.blueprint_jobs import BlueprintJobs
+    from mdmlib.services.blueprint_plans import BlueprintPlans
+    from mdmlib.services.blueprints import Blueprints
     from mdmlib.services.certificate_authorities import CertificateAuthorities
     from mdmlib.services.certificate_authority import CertificateAuthorityService
     from mdmlib.services.checkin import CheckinService
@@ -47,6 +50,7 @@ if TYPE_CHECKING:
     from mdmlib.services.connect import ConnectService
     from mdmlib.services.ddm_forwarding import DdmKeys
     from mdmlib.services.declarations import DeclarationServer
+    from mdmlib.services.device_attributes import DeviceAttributeStore
     from mdmlib.services.device_authorities import DeviceAuthorities
     from mdmlib.services.device_identity import DeviceIdentity
     from mdmlib.services.device_listing import DeviceListing
@@ -65,6 +69,8 @@ if TYPE_CHECKING:
     from mdmlib.services.micromdm_users import MicroMDMUsers
     from mdmlib.services.migration import Migration
     from mdmlib.services.ota_enrollment import OtaEnrollment
+    from mdmlib.services.plan_actions import Action
+    from mdmlib.services.plans import Plans
     from mdmlib.services.push import PushService
     from mdmlib.services.push_again import PushAgain
     from mdmlib.services.push_certificate_requests import PushCertificateRequests
@@ -89,6 +95,8 @@ if TYPE_CHECKING:
     from mdmlib.services.webhook_rules import WebhookRules
     from mdmlib.services.webhook_tests import WebhookTests
     from mdmlib.services.webhooks import Webhooks
+    from mdmlib.services.workflow import Workflow
+    from mdmlib.services.workflow_queue import WorkflowQueue
     from mdmlib.store.command_queue import CommandQueueStore
     from mdmlib.store.enrollments import EnrollmentStore
     from mdmlib.store.payloads import PayloadStore
@@ -947,6 +955,7 @@ def vitals() -> "Vitals":
         "push": (known.push_queue_url, known.push_dead_letter_queue_url),
         "webhook": (known.webhook_queue_url, known.webhook_dead_letter_queue_url),
         "sweep": (known.sweep_queue_url, known.sweep_dead_letter_queue_url),
+        "workflow": (known.workflow_queue_url, known.workflow_dead_letter_queue_url),
         "events": (known.event_fallback_queue_url, known.event_fallback_dead_letter_queue_url),
         "targets": (None, known.target_dead_letter_queue_url),
     }
@@ -984,7 +993,13 @@ def stored_profiles() -> "StoredProfiles":
     from mdmlib.services.stored_profiles import StoredProfiles
 
     bind_tables()
-    return StoredProfiles(sealer=sealer(), payloads=payloads(), now=now)
+    return StoredProfiles(
+        sealer=sealer(),
+        payloads=payloads(),
+        now=now,
+        # Asked for when one is stored: it needs the profiles itself.
+        on_change=lambda identifier: blueprint_jobs().on_profile_change(identifier),
+    )
 
 
 @cache
@@ -995,6 +1010,126 @@ def micromdm_users() -> "MicroMDMUsers":
     from mdmlib.services.micromdm_users import MicroMDMUsers
 
     return MicroMDMUsers(enrollments=enrollments(), sealer=sealer(), now=now, new_uuid=lambda: str(uuid.uuid4()))
+
+
+@cache
+def workflow_queue() -> "WorkflowQueue":
+    """Return the queue of workflows."""
+    from mdmlib.services.workflow_queue import WorkflowQueue
+
+    return WorkflowQueue(sqs_client, queue_url=settings().workflow_queue_url, now=now)
+
+
+@cache
+def device_attributes() -> "DeviceAttributeStore":
+    """Return what administrators say of devices."""
+    from mdmlib.services.device_attributes import DeviceAttributeStore
+
+    bind_tables()
+    return DeviceAttributeStore(sealer=sealer(), now=now)
+
+
+@cache
+def plan_actions() -> "dict[str, Action]":
+    """Return how the steps of plans are done."""
+    from mdmlib.services.install_actions import (
+        CreateAccounts,
+        InstallApp,
+        InstallProfile,
+        RemoveApp,
+        RemoveProfile,
+        SendCommand,
+    )
+    from mdmlib.services.plan_actions import ListApps, ListProfiles, ReleaseDevice, Send
+
+    return {
+        "create_accounts": CreateAccounts(micromdm_users()),
+        "install_app": InstallApp(),
+        "install_profile": InstallProfile(stored_profiles()),
+        "list_apps": ListApps(),
+        "list_profiles": ListProfiles(),
+        "release": ReleaseDevice(),
+        "remove_app": RemoveApp(),
+        "remove_profile": RemoveProfile(),
+        "send": Send(),
+        "send_command": SendCommand(),
+    }
+
+
+@cache
+def plans() -> "Plans":
+    """Return the plans of devices."""
+    from mdmlib.services.plans import Plans
+
+    return Plans(
+        queue=command_queue(),
+        enqueue=enqueue_service(),
+        events=events(),
+        attributes=device_attributes(),
+        workflow_queue=workflow_queue(),
+        actions=plan_actions(),
+        sealer=sealer(),
+        now=now,
+        new_event_id=new_event_id,
+    )
+
+
+@cache
+def blueprints() -> "Blueprints":
+    """Return the blueprints."""
+    from mdmlib.services.blueprints import Blueprints
+
+    return Blueprints(
+        profiles=stored_profiles(),
+        users=micromdm_users(),
+        sealer=sealer(),
+        now=now,
+        has_app=lambda _name: False,
+        has_ade_profile=lambda _name: False,
+    )
+
+
+@cache
+def blueprint_plans() -> "BlueprintPlans":
+    """Return what brings devices to blueprints."""
+    from mdmlib.services.blueprint_plans import BlueprintPlans
+
+    return BlueprintPlans(
+        plans=plans(),
+        blueprints=blueprints(),
+        profiles=stored_profiles(),
+        ade_server_of=lambda _serial_number: None,
+    )
+
+
+@cache
+def blueprint_jobs() -> "BlueprintJobs":
+    """Return the jobs that bring many devices to blueprints."""
+    import uuid
+
+    from mdmlib.services.blueprint_jobs import BlueprintJobs
+
+    return BlueprintJobs(
+        plans=blueprint_plans(),
+        blueprints=blueprints(),
+        workflow_queue=workflow_queue(),
+        now=now,
+        new_id=lambda: uuid.uuid4().hex,
+    )
+
+
+@cache
+def workflow() -> "Workflow":
+    """Return what moves plans on."""
+    from mdmlib.services.workflow import Workflow
+
+    return Workflow(
+        plans=plans(),
+        blueprint_plans=blueprint_plans(),
+        jobs=blueprint_jobs(),
+        workflow_queue=workflow_queue(),
+        now=now,
+    )
 
 
 @cache

@@ -22,6 +22,7 @@ class Settings:
     secret_id: str
     push_queue_url: str
     sweep_queue_url: str
+    workflow_queue_url: str
     event_fallback_queue_url: str
     webhook_queue_arn: str
     webhook_queue_url: str
@@ -30,6 +31,7 @@ class Settings:
     """Where the event bus puts what it cannot bring to the webhook queue."""
     push_dead_letter_queue_url: str
     sweep_dead_letter_queue_url: str
+    workflow_dead_letter_queue_url: str
     event_fallback_dead_letter_queue_url: str
     target_dead_letter_queue_url: str
     event_archive_arn: str
@@ -127,6 +129,7 @@ class Settings:
             secret_id=environment["SECRET_ID"],
             push_queue_url=environment["PUSH_QUEUE_URL"],
             sweep_queue_url=environment["SWEEP_QUEUE_URL"],
+            workflow_queue_url=environment["WORKFLOW_QUEUE_URL"],
             event_fallback_queue_url=environment["EVENT_FALLBACK_QUEUE_URL"],
             webhook_queue_arn=environment["WEBHOOK_QUEUE_ARN"],
             webhook_queue_url=environment["WEBHOOK_QUEUE_URL"],
@@ -134,6 +137,7 @@ class Settings:
             target_dead_letter_queue_arn=environment["TARGET_DEAD_LETTER_QUEUE_ARN"],
             push_dead_letter_queue_url=environment["PUSH_DEAD_LETTER_QUEUE_URL"],
             sweep_dead_letter_queue_url=environment["SWEEP_DEAD_LETTER_QUEUE_URL"],
+            workflow_dead_letter_queue_url=environment["WORKFLOW_DEAD_LETTER_QUEUE_URL"],
             event_fallback_dead_letter_queue_url=environment["EVENT_FALLBACK_DEAD_LETTER_QUEUE_URL"],
             target_dead_letter_queue_url=environment["TARGET_DEAD_LETTER_QUEUE_URL"],
             event_archive_arn=environment["EVENT_ARCHIVE_ARN"],

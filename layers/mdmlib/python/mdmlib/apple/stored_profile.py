@@ -27,6 +27,15 @@ def payload_identifier(mobileconfig: bytes) -> str:
     return identifier
 
 
+def payload_uuid(mobileconfig: bytes) -> str:
+    """Return a profile's PayloadUUID, by which a device's list of profiles tells its content; empty: it has none.
+
+    Raises :class:`~mdmlib.errors.MalformedBodyError`.
+    """
+    value = _document(mobileconfig).get("PayloadUUID")
+    return value if isinstance(value, str) else ""
+
+
 def _document(mobileconfig: bytes) -> dict[str, Any]:
     try:
         return plist.loads(mobileconfig if _PLAIN.match(mobileconfig) else _signed_content(mobileconfig))

@@ -68,7 +68,7 @@ _OF_MICROMDM: Final = re.compile(
 )
 _OF_NANOMDM: Final = re.compile(r"/migration$|/v1/(pushcert|enqueue|queue|enrollments|escrowkeyunlock)(/|$)")
 
-_LATER: Final = re.compile(r"/v1/(blueprints|apps|dep|dep-tokens)(/|$)|/boltbackup$")
+_LATER: Final = re.compile(r"/v1/(apps|dep|dep-tokens)(/|$)|/boltbackup$")
 
 _LONE_SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 # What Go's encoder escapes inside strings; none of them occurs in JSON outside of one.

@@ -37,8 +37,8 @@ class EnqueueOutcome:
 class Live:
     """A target as it was read, with its device for a user channel."""
 
-    record: EnrollmentHead
-    device: EnrollmentHead
+    record: EnrollmentHead | Enrollment
+    device: EnrollmentHead | Enrollment
 
     @property
     def target(self) -> Target:

@@ -1,6 +1,7 @@
 """Queueing a command for enrollments, and waking them."""
 
 import uuid
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from functools import cache
@@ -29,9 +30,10 @@ from mdmlib.services.push_queue import PushQueue, PushTarget
 from mdmlib.settings import Settings
 from mdmlib.store import tables
 from mdmlib.store.command_queue import INLINE_PENDING_BYTES, CommandQueueStore, pending_key
-from mdmlib.store.enrollments import EnrollmentHead, EnrollmentStore
+from mdmlib.store.enrollments import LIVE_STATES, EnrollmentHead, EnrollmentStore
 from mdmlib.store.sealing import Sealer
-from mdmlib.store.tables import PendingCommand
+from mdmlib.store.tables import CommandResult, Enrollment, PendingCommand
+from mdmlib.store.transactions import Check, Put, Write, transact
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -42,6 +44,8 @@ COMMAND_QUEUED_TOPIC: Final = "mdm.CommandQueued"
 MAX_DEDUP_KEY: Final = 200
 _EVENT_TARGETS: Final = 1_000
 PAYLOAD_OUTLIVES: Final = timedelta(days=2)
+_CREATED: Final = 500
+"""So many commands are remembered as stored."""
 
 
 class EnqueueService:
@@ -77,6 +81,7 @@ class EnqueueService:
         self._now = now
         self._order = order
         self._new_event_id = new_event_id
+        self._created: OrderedDict[str, tables.Command] = OrderedDict()
 
     def enqueue(
         self,
@@ -141,6 +146,55 @@ class EnqueueService:
         if push:
             self._push([live[id_].record for id_, target in outcome.targets.items() if target.queued], outcome)
         return outcome
+
+    def enqueue_beside(self, commands: Sequence[Command], target: Live, *, beside: Sequence[Write]) -> None:
+        """Queue several commands for one enrollment, in their order, in one transaction with other writes.
+
+        The enrollment has to be in the life in which it was read. Nobody is woken or told: :meth:`tell_of` does that,
+        and whoever calls both repeats the latter when it may have been left out. Raises
+        :class:`~mdmlib.store.transactions.ConditionsFailedError`, with ``record`` when the enrollment ended or its
+        queue was cleared, ``<number> answered`` for a command that the device has answered already, and the names in
+        ``beside``.
+        """
+        record = target.record
+        id_, now = record.enrollment_id, self._now()
+        alive = (Enrollment.generation == record.generation) & Enrollment.state.is_in(*LIVE_STATES)
+        writes = [*beside, Check("record", Enrollment(id_, tables.RECORD), alive)]
+        until = now + timedelta(days=self._settings.command_days)
+        for number, command in enumerate(commands):
+            stored = self._created_once(command, until)
+            item = self._item(command, stored, target, forced=False)
+            answered = CommandResult(id_, tables.RESULT + command.uuid)
+            writes += [
+                Put("pending", self._whole(item, command, stored, now, not_before=None)),
+                Check(f"{number} answered", answered, CommandResult.item.does_not_exist()),
+            ]
+        transact(writes)
+
+    def tell_of(self, commands: Sequence[Command], target: Live) -> None:
+        """Publish that commands were queued by :meth:`enqueue_beside`, and wake the device."""
+        id_, now = target.record.enrollment_id, self._now()
+        try:
+            self._events.publish_all([self._event(command, [id_], now) for command in commands])
+        except UnavailableError:
+            logger.error("mdm.CommandQueued not published", enrollment_id=id_)
+        metrics.emit("Commands queued", {Metric.COMMANDS_QUEUED: len(commands)}, enrollment_id=id_)
+        self.wake(target)
+
+    def wake(self, target: Live) -> None:
+        """Wake an enrollment that was read a moment ago; what stands in the way of that is nobody's concern here."""
+        id_ = target.record.enrollment_id
+        self._push([target.record], EnqueueOutcome(None, None, {id_: TargetOutcome()}))
+
+    def _created_once(self, command: Command, until: datetime) -> tables.Command:
+        """Store a command, or return the one that is stored. What many devices get is stored by the first of them."""
+        stored = self._created.get(command.uuid)
+        if stored is None:
+            stored, _ = self._create(command, DEFAULT_PRIORITY, until, None)
+            self._created[command.uuid] = stored
+            while len(self._created) > _CREATED:
+                self._created.popitem(last=False)
+        return stored
 
     def push(self, ids: Sequence[str], *, expiration: int | None = None) -> EnqueueOutcome:
         """Wake enrollments without queueing anything. ``expiration`` is epoch seconds, for APNs.
@@ -212,20 +266,7 @@ class EnqueueService:
         items = [self._item(command, stored, target, forced=forced) for target in live.values()]
 
         def whole(item: PendingItem) -> PendingCommand:
-            return PendingCommand(
-                item.enrollment_id,
-                item.item,
-                command_uuid=command.uuid,
-                request_type=command.request_type,
-                payload=item.payload,
-                enqueued_at=int(now.timestamp()),
-                waiting_shard=tables.shard_of(item.enrollment_id),
-                expires_at=stored.expires_at,
-                not_before=int(not_before.timestamp()) if not_before else None,
-                dedup_key=stored.dedup_key,
-                suits=item.suits,
-                ttl=stored.ttl,
-            )
+            return self._whole(item, command, stored, now, not_before=not_before)
 
         for id_, error in self._writer.write(whole, items, is_new=is_new, now=int(now.timestamp())):
             outcome.targets[id_].command_error = error
@@ -258,8 +299,28 @@ class EnqueueService:
             suits=None if forced else str(target.target),
         )
 
+    @staticmethod
+    def _whole(
+        item: PendingItem, command: Command, stored: tables.Command, now: datetime, *, not_before: datetime | None
+    ) -> PendingCommand:
+        """Return a pending item whole."""
+        return PendingCommand(
+            item.enrollment_id,
+            item.item,
+            command_uuid=command.uuid,
+            request_type=command.request_type,
+            payload=item.payload,
+            enqueued_at=int(now.timestamp()),
+            waiting_shard=tables.shard_of(item.enrollment_id),
+            expires_at=stored.expires_at,
+            not_before=int(not_before.timestamp()) if not_before else None,
+            dedup_key=stored.dedup_key,
+            suits=item.suits,
+            ttl=stored.ttl,
+        )
+
     def _push(
-        self, records: Sequence[EnrollmentHead], outcome: EnqueueOutcome, *, expiration: int | None = None
+        self, records: Sequence[EnrollmentHead | Enrollment], outcome: EnqueueOutcome, *, expiration: int | None = None
     ) -> None:
         targets = []
         has_certificate = cache(self._has_certificate)
@@ -301,21 +362,25 @@ class EnqueueService:
     def _announce(self, command: Command, queued: Sequence[str], now: datetime) -> None:
         """Publish ``mdm.CommandQueued``, one event per 1,000 enrollments."""
         for chunk in chunks(queued, _EVENT_TARGETS):
-            document = {
+            try:
+                self._events.publish(self._event(command, chunk, now))
+            except UnavailableError:
+                # The command is queued and its caller has to hear that; asking again would queue nothing more.
+                logger.error("mdm.CommandQueued not published", command_uuid=command.uuid)
+
+    def _event(self, command: Command, enrollment_ids: Sequence[str], now: datetime) -> MDMEvent:
+        return MDMEvent.from_document(
+            {
                 "topic": COMMAND_QUEUED_TOPIC,
                 "event_id": self._new_event_id(),
                 "created_at": documents.rfc3339nano(now),
                 "command_event": {
                     "command_uuid": command.uuid,
                     "request_type": command.request_type,
-                    "enrollment_ids": list(chunk),
+                    "enrollment_ids": list(enrollment_ids),
                 },
             }
-            try:
-                self._events.publish(MDMEvent.from_document(document))
-            except UnavailableError:
-                # The command is queued and its caller has to hear that; asking again would queue nothing more.
-                logger.error("mdm.CommandQueued not published", command_uuid=command.uuid)
+        )
 
 
 def _suitable(command: Command, live: dict[str, Live], outcome: EnqueueOutcome) -> dict[str, Live]:

@@ -43,11 +43,11 @@ SOURCE: Final = "picomdm.mdm"
 INLINE_BYTES: Final = 128 * 1024
 """A larger raw body lies in the payload bucket: in base64 it takes a third more of the bus' 256 KiB."""
 
+_ENTRIES: Final = 10
+"""Events of one PutEvents."""
+
 MAX_DETAIL_BYTES: Final = 240 * 1024
 """Of the 256 KiB that the bus and the queues behind it take, this leaves room for what they put around a detail."""
-
-_ENTRIES: Final = 10
-"""Events of one call, at most."""
 
 MESSAGE_PARTS: Final = ("acknowledge_event", "checkin_event", "status_event")
 """Where a document tells of a device's message, or of what it had in it."""

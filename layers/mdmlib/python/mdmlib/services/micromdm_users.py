@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
+from pynamodb.exceptions import DoesNotExist
+
 from mdmlib.apple import plist
 from mdmlib.errors import BadRequestError, MalformedBodyError
 from mdmlib.services.device_listing import listed_records
@@ -79,10 +81,20 @@ class MicroMDMUsers:
             if (not user_ids or user.user_id in user_ids) and (not udids or user.udid in udids):
                 yield user
 
+    def find(self, uuid_: str) -> User | None:
+        """Return a user who is stored, or None."""
+        try:
+            return self._opened(MicroMDMUser.get(COLLECTION, _canonical(uuid_), consistent_read=True))
+        except (BadRequestError, DoesNotExist):
+            return None
+
+    def _opened(self, item: MicroMDMUser) -> User:
+        document = json.loads(self._sealer.open(item.document, place=_place(item.name)))
+        return User(**{**document, "password_hash": bytes.fromhex(document["password_hash"])})
+
     def _all(self) -> Iterator[User]:
         for item in MicroMDMUser.query(COLLECTION, consistent_read=True):
-            document = json.loads(self._sealer.open(item.document, place=_place(item.name)))
-            yield User(**{**document, "password_hash": bytes.fromhex(document["password_hash"])})
+            yield self._opened(item)
         channels = [record.enrollment_id for record in listed_records() if record.parent_id]
         for id_, record in sorted(self._enrollments.get_many(channels).items()):
             yield User(

@@ -39,7 +39,16 @@ class Profile:
 class StoredProfiles:
     """The profiles of this deployment. Devices that have one keep it, whatever happens here."""
 
-    def __init__(self, *, sealer: Sealer, payloads: PayloadStore, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        *,
+        sealer: Sealer,
+        payloads: PayloadStore,
+        now: Callable[[], datetime],
+        on_change: Callable[[str], None] = lambda _identifier: None,
+    ) -> None:
+        """``on_change`` is told the identifier of each profile that is stored."""
+        self._on_change = on_change
         self._sealer = sealer
         self._payloads = payloads
         self._now = now
@@ -71,6 +80,7 @@ class StoredProfiles:
         item.save()
         if item.profile_ref is None:
             self._drop_object(identifier)
+        self._on_change(identifier)
 
     def get(self, identifier: str) -> Profile:
         """Return a profile. Raises :class:`~mdmlib.errors.NotFoundError`."""

@@ -10,6 +10,7 @@ The enrollment table (hash ``enrollment_id``, range ``item``), one partition per
 ``c#<generation>#<priority><order>``  pending commands in the order in which they go out
 ``d#<generation>#<dedup key>``        one pending command per key
 ``m#Authenticate``, ``m#TokenUpdate`` the last check-in messages, sealed; also those of a newer release of Apple's
+``p#<kind>``                          plans (:class:`Plan`): what the device is brought to, step by step
 ``r#<command uuid>``                  results
 ``s#UnlockToken``, ``s#BootstrapToken`` secrets, sealed
 ``s#UserAuthentication``              of a user channel: how far its user's login has come, sealed
@@ -56,6 +57,7 @@ RECORD: Final = "!"
 PENDING: Final = "c#"
 DEDUP: Final = "d#"
 MESSAGE: Final = "m#"
+PLAN: Final = "p#"
 RESULT: Final = "r#"
 SECRET: Final = "s#"  # noqa: S105 - a key's prefix
 
@@ -311,6 +313,35 @@ class CommandResult(EnrollmentItem, discriminator="result"):
     """The whole report, sealed for ``<enrollment id>/<item>``; above 16 KiB it lies in S3."""
     payload_ref = UnicodeAttribute(null=True)
     reported_at = NumberAttribute()
+
+
+class Plan(EnrollmentItem, discriminator="plan"):
+    """What a device is brought to, step by step: the last plan of its kind.
+
+    Each change is written on the condition that nobody else made one, together with the commands that it queues.
+    """
+
+    run = UnicodeAttribute()
+    """Tells one beginning of the plan from the next; who begins the same run again finds it begun."""
+    epoch = NumberAttribute()
+    """The device's, under which it began: with the enrollment its plans end."""
+    generation = UnicodeAttribute()
+    """Under which its commands were queued: when an administrator clears the queue, they are gone."""
+    state = UnicodeAttribute()
+    """``running``, ``done`` or ``failed`` (it is over, and a step of it failed)."""
+    cause = UnicodeAttribute()
+    """Why it began: ``enrollment``, ``change`` or ``request``."""
+    version = NumberAttribute()
+    document = BinaryAttribute(legacy_encoding=False)
+    """Its steps and what it has learned, JSON (:class:`mdmlib.services.plan_document.PlanDocument`), sealed for
+    ``<enrollment id>/<item>``: commands of administrators may hold secrets."""
+    begun_at = NumberAttribute()
+    changed_at = NumberAttribute()
+    finished_at = NumberAttribute(null=True)
+    waiting_shard = UnicodeAttribute(null=True)
+    """``plan-<shard>`` while it is running, ``failed-<shard>`` once it failed: the index ``waiting`` finds both."""
+    enqueued_at = NumberAttribute(null=True)
+    """When it changed last, for that index."""
 
 
 class Command(EnrollmentItem, discriminator="command"):
@@ -616,6 +647,48 @@ class StoredProfile(ResourceItem, discriminator="profile"):
     profile_ref = UnicodeAttribute(null=True)
     size = NumberAttribute()
     uploaded_at = NumberAttribute()
+
+
+class Blueprint(ResourceItem, discriminator="blueprint"):
+    """Collection ``blueprint``, name = the administrator's name for what devices shall have."""
+
+    uuid = UnicodeAttribute()
+    """Of MicroMDM's clients, which tell blueprints by it."""
+    revision = NumberAttribute()
+    """Counts its changes."""
+    document = BinaryAttribute(legacy_encoding=False)
+    """JSON with the fields of ``services.blueprint_content.Content``, sealed for ``blueprint/<name>``: its commands may
+    hold secrets."""
+    changed_at = NumberAttribute()
+
+
+class DeviceAttributes(ResourceItem, discriminator="device_attributes"):
+    """Collection ``device_attributes``, name = a serial number: what an administrator says of a device."""
+
+    tags: JSONAttribute = JSONAttribute(null=True)
+    values = BinaryAttribute(null=True, legacy_encoding=False)
+    """Values of variables, a JSON object of texts, sealed for ``device_attributes/<serial number>``."""
+    changed_at = NumberAttribute()
+
+
+class BlueprintJob(ResourceItem, discriminator="blueprint_job"):
+    """Collection ``blueprint_job``, name = the job's id: blueprints on their way to many devices, page by page."""
+
+    blueprints: JSONAttribute = JSONAttribute()
+    """Names; null: whatever suits a device."""
+    options: JSONAttribute = JSONAttribute()
+    """``remove``: take away what is in these blueprints no more; ``again``: send also what does not differ."""
+    cause = UnicodeAttribute()
+    state = UnicodeAttribute()
+    """``running``, ``done``."""
+    step = NumberAttribute(default=0)
+    """Counts the pages that are done: only who has done this one may write down the next."""
+    position = UnicodeAttribute(default="")
+    examined = NumberAttribute(default=0)
+    begun = NumberAttribute(default=0)
+    """For so many devices a plan was begun."""
+    created_at = NumberAttribute()
+    finished_at = NumberAttribute(null=True)
 
 
 class MicroMDMUser(ResourceItem, discriminator="user"):

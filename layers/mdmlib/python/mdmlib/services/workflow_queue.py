@@ -1,0 +1,59 @@
+"""The queue of workflows: what rules of the event bus put there, and what asks for itself later.
+
+A message is ``{"task": …, …}``:
+
+=============  ==================================================================================
+``enrolled``   ``enrollment_id``, ``event_id``: a device has enrolled (rule of the bus)
+``result``     ``enrollment_id``, ``command_uuid``: a device answered a plan's command (rules)
+``resume``     ``enrollment_id``, ``kind``, ``run``, ``at``: a delay of a plan is over
+``job``        ``job``, ``step``: a page of a job that brings blueprints to many
+=============  ==================================================================================
+"""
+
+import json
+from typing import TYPE_CHECKING, Any, Final
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from mdmlib.errors import UnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from mypy_boto3_sqs import SQSClient
+
+ENROLLED: Final = "enrolled"
+RESULT: Final = "result"
+RESUME: Final = "resume"
+JOB: Final = "job"
+
+LONGEST_DELAY: Final = 900
+"""Of SQS. Whoever waits for longer is told again and again."""
+
+
+class WorkflowQueue:
+    """Puts messages into the queue. All methods raise :class:`~mdmlib.errors.UnavailableError`."""
+
+    def __init__(self, client: "Callable[[], SQSClient]", *, queue_url: str, now: "Callable[[], datetime]") -> None:
+        self._client = client
+        self._queue_url = queue_url
+        self._now = now
+
+    def resume_later(self, enrollment_id: str, kind: str, run: str, *, seconds: int) -> None:
+        """Have a plan moved on in so many seconds."""
+        at = int(self._now().timestamp()) + seconds
+        message = {"task": RESUME, "enrollment_id": enrollment_id, "kind": kind, "run": run, "at": at}
+        self._send(message, delay=min(seconds, LONGEST_DELAY))
+
+    def do_page(self, job_id: str, step: int) -> None:
+        """Have the next page of a job done."""
+        self._send({"task": JOB, "job": job_id, "step": step})
+
+    def _send(self, message: dict[str, Any], *, delay: int = 0) -> None:
+        try:
+            self._client().send_message(
+                QueueUrl=self._queue_url, MessageBody=json.dumps(message), DelaySeconds=max(delay, 0)
+            )
+        except (BotoCoreError, ClientError) as error:
+            raise UnavailableError("The workflow queue takes no messages.", code="queue_unavailable") from error

@@ -1,0 +1,91 @@
+"""``picomdm plans``: what devices are being brought to, step by step."""
+
+from itertools import islice
+from typing import Annotated, Any, Final
+
+import typer
+
+from picomdm.context import JSON, operator_of
+
+app: Final = typer.Typer(help="See what devices are being brought to.", no_args_is_help=True)
+_PATH: Final = "/v2/plans"
+_MOST: Final = 1_000
+
+
+@app.command("list")
+def list_plans(
+    context: typer.Context,
+    *,
+    failed: Annotated[bool, typer.Option("--failed", help="Those that have failed, not those that run.")] = False,
+    _json: JSON = False,
+) -> None:
+    """List the plans that are running, or have failed, of all devices."""
+    operator = operator_of(context)
+    state = "failed" if failed else "running"
+    found = list(islice(operator.api.entries(_PATH, "plans", state=state), _MOST))
+    operator.terminal.answer(
+        {"plans": found},
+        lambda: operator.terminal.table(
+            ("ID", "KIND", "BLUEPRINTS", "STEPS", "MOVED", "NEXT"),
+            [
+                (
+                    plan["enrollment_id"],
+                    plan["kind"],
+                    ", ".join(plan["blueprints"]),
+                    _progress(plan),
+                    operator.terminal.ago(plan["changed_at"]),
+                    _first(plan, failed=failed),
+                )
+                for plan in found
+            ],
+            empty="No plan has failed." if failed else "No plan is running.",
+        ),
+    )
+
+
+@app.command()
+def show(
+    context: typer.Context,
+    *,
+    enrollment_id: Annotated[str, typer.Argument(help="The device's UDID or EnrollmentID.")],
+    _json: JSON = False,
+) -> None:
+    """Show the plans of a device, with their steps."""
+    operator = operator_of(context)
+    terminal = operator.terminal
+    found = list(operator.api.entries(_PATH, "plans", enrollment_id=enrollment_id))
+
+    def tell() -> None:
+        if not found:
+            terminal.say("[dim]It has no plan.[/dim]")
+        for plan in found:
+            terminal.facts(
+                {
+                    "plan": plan["kind"],
+                    "blueprints": ", ".join(plan["blueprints"]) or None,
+                    "state": plan["state"],
+                    "cause": plan["cause"],
+                    "begun": terminal.ago(plan["begun_at"]),
+                    "over": terminal.ago(plan["finished_at"]),
+                }
+            )
+            terminal.table(
+                ("STEP", "STATE", "TRIED", "WHY"),
+                [(step["title"], step["state"], step["attempts"], step["reason"]) for step in plan["steps"]],
+                empty="It has no steps.",
+            )
+
+    terminal.answer({"plans": found}, tell)
+
+
+def _progress(plan: dict[str, Any]) -> str:
+    over = [step for step in plan["steps"] if step["state"] in {"done", "unneeded", "failed"}]
+    return f"{len(over)}/{len(plan['steps'])}"
+
+
+def _first(plan: dict[str, Any], *, failed: bool) -> str | None:
+    wanted = {"failed"} if failed else {"queued", "waiting"}
+    step = next((step for step in plan["steps"] if step["state"] in wanted), None)
+    if step is None:
+        return None
+    return f"{step['title']}: {step['reason']}" if step["reason"] else str(step["title"])

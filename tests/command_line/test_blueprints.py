@@ -1,0 +1,71 @@
+"""Blueprints, plans and device attributes on the command line."""
+
+import json
+import plistlib
+from pathlib import Path
+
+import pytest
+
+from functions.workflow.app import lambda_handler
+from local.emulator import Emulator
+from mdmlib import runtime
+from mdmlib.services.blueprint_plans import Wanted
+from mdmlib.settings import Settings
+from tests.admin_server import AdminServer
+from tests.command_lines import CommandLine
+from tests.fleet import Fleet
+from tests.queues import QueueSource
+from tests.workflows import Works
+
+
+@pytest.fixture
+def works(fleet: Fleet, server: AdminServer) -> Works:
+    runtime.stored_profiles().put("p.one", plistlib.dumps({"PayloadIdentifier": "p.one", "PayloadUUID": "U"}))
+    return Works(fleet)
+
+
+def test_a_blueprint_is_made_of_options_or_a_file_shown_and_deleted(
+    works: Works, picomdm: CommandLine, tmp_path: Path
+) -> None:
+    said = picomdm("blueprints", "set", "macs", "--profile", "p.one", "--platform", "macOS", "--on-change")
+    assert (said.code, said.out) == (0, "Stored, revision 1.\n")
+    shown = picomdm("blueprints", "show", "macs")
+    assert json.loads(shown.out)["conditions"]["platforms"] == ["macOS"]
+    file = tmp_path / "macs.json"
+    file.write_text(shown.out)
+    again = picomdm("blueprints", "set", "macs", str(file), "--tag", "lab", "--json")
+    assert (again.document["revision"], again.document["conditions"]["tags"]) == (2, ["lab"])
+    assert "macs" in picomdm("blueprints", "list").out
+    assert picomdm("blueprints", "set", "macs", "-", stdin="[]").code == 2
+    assert picomdm("blueprints", "delete", "macs").code == 0
+    assert "No blueprints" in picomdm("blueprints", "list").out
+
+
+def test_devices_are_brought_to_a_blueprint_and_their_plans_are_shown(
+    works: Works, picomdm: CommandLine, aws: Emulator, environment: Settings
+) -> None:
+    source = QueueSource(aws, environment.workflow_queue_url, lambda_handler)
+    device = works.fleet.device("D1")
+    picomdm("blueprints", "set", "all", "--profile", "p.one")
+
+    previewed = picomdm("blueprints", "apply", "all", "--to", "D1", "--dry-run")
+    assert (previewed.code, "profile p.one" in previewed.out) == (0, True)
+    works.blueprint_plans.apply(str(device), Wanted(("all",)), run="r", cause="request")
+
+    assert "list profiles" in picomdm("plans", "list").out
+    shown = picomdm("plans", "show", "D1")
+    assert "profile p.one" in shown.out
+    assert "pending" in shown.out
+    assert "No plan has failed" in picomdm("plans", "list", "--failed").out
+    assert picomdm("blueprints", "apply", "all").code == 2
+    assert source.count() == 0
+
+
+def test_devices_get_tags_and_values(works: Works, picomdm: CommandLine) -> None:
+    said = picomdm("device-attributes", "set", "C02X", "--tag", "lab", "--value", "room=12=b")
+    assert (said.code, "12=b" in said.out) == (0, True)
+    assert picomdm("device-attributes", "set", "C02X", "--value", "room").code == 2
+    assert "lab" in picomdm("device-attributes", "list").out
+    assert picomdm("device-attributes", "show", "C02X", "--json").document["tags"] == ["lab"]
+    assert picomdm("device-attributes", "delete", "C02X").code == 0
+    assert picomdm("device-attributes", "show", "C02X").code == 1

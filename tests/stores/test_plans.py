@@ -1,0 +1,456 @@
+"""Plans: what enrolls gets what its blueprints say, whatever happens on the way."""
+
+import plistlib
+import uuid
+from typing import Any
+
+import pytest
+
+from local.emulator import Emulator
+from mdmlib.errors import BadRequestError, ConflictError, NotFoundError
+from mdmlib.services.blueprint_content import Conditions, Content
+from mdmlib.services.blueprint_plans import Wanted
+from mdmlib.services.micromdm_users import User
+from mdmlib.settings import Settings
+from mdmlib.store.sealing import Sealer
+from tests.deployment import Clock
+from tests.fleet import Fleet, FleetDevice
+from tests.workflows import Works
+
+MANIFEST = "https://apps.example.org/app.plist"
+
+
+@pytest.fixture
+def works(aws: Emulator, settings: Settings, sealer: Sealer, clock: Clock) -> Works:
+    return Works(Fleet(aws, settings, sealer, clock))
+
+
+def profile(identifier: str, text: str = "text", *, uuid_: str = "UUID-1") -> bytes:
+    return plistlib.dumps(
+        {
+            "PayloadType": "Configuration",
+            "PayloadIdentifier": identifier,
+            "PayloadUUID": uuid_,
+            "PayloadVersion": 1,
+            "PayloadDisplayName": text,
+            "PayloadContent": [],
+        }
+    )
+
+
+def blueprint(works: Works, name: str = "everybody", *, profiles: tuple[str, ...] = ("p.one",), **fields: Any) -> None:
+    for identifier in profiles:
+        works.profiles.put(identifier, profile(identifier))
+    works.blueprints.put(name, Content(profiles=profiles, **fields))
+
+
+def mac(works: Works, udid: str = "D1", **fields: Any) -> FleetDevice:
+    device = FleetDevice(works.fleet, udid)
+    device.authenticate(**{"ProductName": "Mac14,2", "OSVersion": "26.1", "SerialNumber": f"C02{udid}", **fields})
+    device.token_update()
+    works.work()
+    return device
+
+
+class Obedient:
+    """Does what it is told, as a device does, and remembers it."""
+
+    def __init__(self, works: Works, device: FleetDevice) -> None:
+        self.works, self.device = works, device
+        self.done: list[str] = []
+        self.profiles: dict[str, str] = {}
+        self.fails: dict[str, int] = {}
+        """How often it still fails at commands of a request type."""
+
+    def obey(self) -> list[str]:
+        """Connect until nothing waits any more; return what was done."""
+        begun = len(self.done)
+        report: tuple[Any, ...] = ("Idle",)
+        fields: dict[str, Any] = {}
+        while True:
+            command = self.device.command(*report, **fields)
+            if command is None:
+                self.works.work()
+                command = self.device.command("Idle")
+                if command is None:
+                    return self.done[begun:]
+            report, fields = self._do(command)
+
+    def _do(self, command: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        kind, uuid_ = command["Command"]["RequestType"], command["CommandUUID"]
+        self.done.append(kind)
+        if self.fails.get(kind):
+            self.fails[kind] -= 1
+            chain = [{"ErrorCode": 7, "ErrorDomain": "D", "USEnglishDescription": "It cannot."}]
+            return ("Error", uuid_), {"ErrorChain": chain}
+        fields: dict[str, Any] = {}
+        if kind == "ProfileList":
+            fields["ProfileList"] = [
+                {"PayloadIdentifier": name, "PayloadUUID": value} for name, value in self.profiles.items()
+            ]
+        elif kind == "InstalledApplicationList":
+            fields["InstalledApplicationList"] = []
+        elif kind == "InstallProfile":
+            installed = plistlib.loads(command["Command"]["Payload"])
+            self.profiles[installed["PayloadIdentifier"]] = installed["PayloadUUID"]
+        elif kind == "RemoveProfile":
+            del self.profiles[command["Command"]["Identifier"]]
+        return ("Acknowledged", uuid_), fields
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_what_enrolls_gets_what_its_blueprints_say_also_when_everything_is_heard_twice(
+    works: Works, times: int
+) -> None:
+    blueprint(works, profiles=("p.one", "p.two"), apps=[{"manifest_url": MANIFEST}], commands=[RESTART])
+    device = FleetDevice(works.fleet, "D1")
+    device.authenticate(ProductName="Mac14,2", OSVersion="26.1")
+    device.token_update()
+    works.work(times=times)
+    obedient = Obedient(works, device)
+
+    assert obedient.obey() == [
+        "ProfileList",
+        "InstalledApplicationList",
+        "InstallProfile",
+        "InstallProfile",
+        "InstallApplication",
+        "RestartDevice",
+    ]
+    assert works.plan(device).state == "done"
+    assert works.steps(device)["let Setup Assistant go on"] == "unneeded"
+    (finished,) = works.topics("mdm.PlanFinished")
+    assert finished["plan_event"]["state"] == "done"
+    assert (finished["plan_event"]["cause"], finished["plan_event"]["done"]) == ("enrollment", 6)
+    assert obedient.obey() == []
+
+
+RESTART = {"request_type": "RestartDevice", "notify_user": True}
+
+
+def test_only_what_differs_is_sent(works: Works) -> None:
+    blueprint(works, profiles=("p.one", "p.two"))
+    device = mac(works)
+    obedient = Obedient(works, device)
+    obedient.profiles = {"p.two": "UUID-1"}
+
+    assert obedient.obey() == ["ProfileList", "InstallProfile"]
+    assert list(obedient.profiles) == ["p.two", "p.one"]
+    assert works.steps(device)["profile p.two"] == "unneeded"
+
+    works.profiles.put("p.one", profile("p.one", "another"))
+    works.blueprint_plans.apply("D1", Wanted(("everybody",)), run="r2", cause="request")
+    assert obedient.obey() == ["ProfileList", "InstallProfile"]
+    works.blueprint_plans.apply("D1", Wanted(("everybody",), again=True), run="r3", cause="request")
+    assert obedient.obey() == ["InstallProfile", "InstallProfile"]
+
+
+def test_in_setup_assistant_accounts_come_first_and_the_device_is_let_go_last_although_a_step_fails(
+    works: Works,
+) -> None:
+    hashed = plistlib.dumps({"SALTED-SHA512-PBKDF2": {"entropy": b"e", "salt": b"s", "iterations": 30_000}})
+    admin = works.users.put(User(user_shortname="admin", user_longname="Admin", password_hash=hashed, hidden=True))
+    blueprint(works, users=[admin.uuid], skip_primary_setup_account_creation=True, apps=[{"itunes_store_id": 1}])
+    device = FleetDevice(works.fleet, "D1")
+    device.authenticate(ProductName="Mac14,2", OSVersion="26.1")
+    device.token_update(AwaitingConfiguration=True)
+    works.work()
+    obedient = Obedient(works, device)
+    obedient.fails = {"InstallApplication": 3}
+
+    account = device.command("Idle")
+    assert account is not None
+    assert account["Command"] == {
+        "RequestType": "AccountConfiguration",
+        "SkipPrimarySetupAccountCreation": True,
+        "SetPrimarySetupAccountAsRegularUser": False,
+        "AutoSetupAdminAccounts": [{"shortName": "admin", "fullName": "Admin", "passwordHash": hashed, "hidden": True}],
+    }
+    assert obedient.obey() == [
+        "AccountConfiguration",
+        "ProfileList",
+        "InstalledApplicationList",
+        "InstallProfile",
+        "InstallApplication",
+    ]
+    assert works.steps(device)["app 1"] == "waiting"
+    for seconds in (5, 20):
+        works.fleet.clock.advance(seconds=seconds)
+        works.plans.resume("D1", "blueprints", works.plan(device).item.run)
+        assert obedient.obey()[:1] == ["InstallApplication"]
+
+    assert obedient.done[-1] == "DeviceConfigured"
+    plan = works.plan(device)
+    assert plan.state == "failed"
+    failed = next(step for step in plan.document.steps if step.title == "app 1")
+    assert failed.reason == "Error: It cannot. (7)."
+    (finished,) = works.topics("mdm.PlanFinished")
+    assert finished["plan_event"]["failures"] == [{"step": "app 1", "reason": "Error: It cannot. (7)."}]
+
+
+def test_a_step_that_failed_is_tried_again_after_a_while(works: Works) -> None:
+    blueprint(works)
+    device = mac(works)
+    obedient = Obedient(works, device)
+    obedient.fails = {"InstallProfile": 1}
+
+    obedient.obey()
+    assert works.steps(device)["profile p.one"] == "waiting"
+    # The message came too early: it is put back until its time has come.
+    assert obedient.obey() == []
+    works.fleet.clock.advance(minutes=1)
+    works.plans.resume("D1", "blueprints", works.plan(device).item.run)
+
+    assert obedient.obey() == ["InstallProfile"]
+    assert works.plan(device).state == "done"
+
+
+def test_a_device_that_defers_keeps_its_plan_waiting(works: Works) -> None:
+    blueprint(works)
+    device = mac(works)
+    first = device.idle()
+    assert first is not None
+    device.not_now(first)
+    works.work()
+
+    assert works.steps(device)["list profiles"] == "queued"
+    assert Obedient(works, device).obey() == ["ProfileList", "InstallProfile"]
+
+
+def test_a_device_that_enrolls_anew_begins_anew(works: Works) -> None:
+    blueprint(works)
+    device = mac(works)
+    before = works.plan(device).item.run
+    stale = device.idle()
+    assert stale is not None
+
+    device.authenticate(ProductName="Mac14,2", OSVersion="26.1", DeviceName="again")
+    assert works.plan(device).state == "ended"
+    device.token_update()
+    works.work()
+    # What it reports on a command of its former life changes nothing.
+    works.plans.take_result("D1", stale)
+
+    assert works.plan(device).item.run != before
+    assert Obedient(works, device).obey() == ["ProfileList", "InstallProfile"]
+
+
+def test_clearing_the_queue_is_seen_in_the_plan(works: Works) -> None:
+    blueprint(works)
+    device = mac(works)
+    works.fleet.queues.clear(["D1"])
+
+    (looked,) = [step for step in works.plan(device).document.steps if step.title == "list profiles"]
+    assert (looked.state, looked.reason) == (
+        "failed",
+        "An administrator cleared the queue that its command was in.",
+    )
+
+
+def test_a_device_gets_its_own_values_in_profiles(works: Works) -> None:
+    works.profiles.put("p.var", profile("p.var", "{{serial_number}} of {{ values.owner }}"))
+    works.blueprints.put("mine", Content(profiles=("p.var",)))
+    works.attributes.put("C02D1", tags=["lab"], values={"owner": "Ada & Co"})
+    mine, theirs = mac(works, "D1"), mac(works, "D2")
+    obedient = Obedient(works, mine)
+
+    obedient.obey()
+    Obedient(works, theirs).obey()
+
+    assert obedient.done == ["ProfileList", "InstallProfile"]
+    assert obedient.profiles["p.var"] != "UUID-1"
+    failed = next(step for step in works.plan(theirs).document.steps if step.title == "profile p.var")
+    assert (failed.state, failed.reason) == ("failed", "The device has no value for {{values.owner}}.")
+    # Named by an administrator, it is said before anything is done.
+    with pytest.raises(ConflictError, match=r"values\.owner"):
+        works.jobs.start(Wanted(("mine",)), ids=["D2"])
+
+
+def test_conditions_choose_devices(works: Works) -> None:
+    works.attributes.put("C02D1", tags=["lab"], values={})
+    works.ade_servers = {"C02D1": "school"}
+    suits = {
+        "type": Conditions(types=["Device"]),
+        "platform": Conditions(platforms=["macOS"]),
+        "model": Conditions(models=["Mac14,*", "iPad*"]),
+        "version": Conditions(os_at_least="26.1", os_below="27"),
+        "serial": Conditions(serial_numbers=["C02D1"]),
+        "tag": Conditions(tags=["lab"]),
+        "server": Conditions(ade_servers=["school"]),
+    }
+    does_not = {
+        "a": Conditions(types=["User Enrollment (Device)"]),
+        "b": Conditions(platforms=["iOS"]),
+        "c": Conditions(models=["Mac15,*"]),
+        "d": Conditions(os_at_least="26.2"),
+        "e": Conditions(os_below="26.1"),
+        "f": Conditions(serial_numbers=["C02D2"]),
+        "g": Conditions(tags=["lab", "loan"]),
+        "h": Conditions(ade_servers=["work"]),
+    }
+    for name, conditions in (suits | does_not).items():
+        blueprint(works, name, conditions=conditions)
+
+    device = mac(works)
+
+    assert sorted(works.plan(device).document.blueprints) == sorted(suits)
+
+
+def test_who_has_no_blueprint_has_no_plan(works: Works) -> None:
+    blueprint(works, conditions=Conditions(platforms=["iOS"]))
+    blueprint(works, "later", apply_on_enrollment=False)
+    device = mac(works)
+
+    assert device.idle() is None
+    assert works.plans.of_enrollment("D1") == []
+    assert works.topics("mdm.PlanFinished") == []
+
+
+def test_what_left_a_blueprint_is_removed_when_that_is_asked_for(works: Works) -> None:
+    blueprint(works, profiles=("p.one", "p.two", "p.three"))
+    blueprint(works, "other", profiles=("p.three",))
+    device = mac(works)
+    obedient = Obedient(works, device)
+    obedient.obey()
+
+    blueprint(works, profiles=("p.one",))
+    works.blueprint_plans.apply("D1", Wanted(("everybody",)), run="r2", cause="request")
+    assert obedient.obey() == ["ProfileList"]
+    works.blueprint_plans.apply("D1", Wanted(("everybody",), remove=True), run="r3", cause="request")
+    assert obedient.obey() == ["ProfileList", "RemoveProfile"]
+    # Another blueprint says that it shall have this one.
+    assert sorted(obedient.profiles) == ["p.one", "p.three"]
+
+    works.blueprints.delete(["other"])
+    works.blueprint_plans.apply("D1", Wanted(None, remove=True), run="r4", cause="request")
+    assert obedient.obey() == ["ProfileList", "RemoveProfile"]
+    assert sorted(obedient.profiles) == ["p.one"]
+
+
+def test_a_change_reaches_all_devices_that_it_is_for_page_by_page(works: Works) -> None:
+    devices = [mac(works, f"D{number}") for number in range(1, 9)]
+    FleetDevice(works.fleet, "PHONE").authenticate(ProductName="iPhone15,2")
+    conditions = Conditions(platforms=["macOS"])
+    blueprint(works, apply_on_change=True, conditions=conditions)
+    blueprint(works, "whole", profiles=(), includes=("everybody",), apply_on_change=True, conditions=conditions)
+    changed = works.blueprints.put("everybody", Content(profiles=("p.one",), apply_on_change=True))
+    works.jobs.on_change(changed)
+    works.jobs.on_change(changed)
+    works.work()
+
+    assert {tuple(sorted(works.plan(device).document.blueprints)) for device in devices} == {("everybody", "whole")}
+    # Each of the two jobs asks; what the first has queued by then is not sent by the other.
+    assert {tuple(Obedient(works, device).obey()) for device in devices} == {
+        ("ProfileList", "ProfileList", "InstallProfile")
+    }
+
+
+def test_devices_share_the_commands_of_a_job(works: Works) -> None:
+    devices = [mac(works, f"D{number}") for number in range(1, 5)]
+    blueprint(works)
+    job = works.jobs.start(Wanted(("everybody",)), ids=[str(device) for device in devices])
+    works.work()
+
+    assert len({device.idle() for device in devices}) == 1
+    done = works.jobs.get(job.name)
+    assert (done.state, done.examined, done.begun) == ("done", 4, 4)
+
+
+def test_a_new_plan_goes_on_with_what_the_former_has_not_done(works: Works) -> None:
+    blueprint(works, "first", profiles=("p.one",))
+    device = mac(works)
+    blueprint(works, "second", profiles=("p.two",), apply_on_enrollment=False)
+    works.blueprint_plans.apply("D1", Wanted(("second",)), run="r2", cause="request")
+
+    assert works.plan(device).document.blueprints == ["first", "second"]
+    assert Obedient(works, device).obey() == ["ProfileList", "ProfileList", "InstallProfile", "InstallProfile"]
+
+
+def test_a_long_blueprint_is_sent_in_parts(works: Works) -> None:
+    names = tuple(f"p.{number:03}" for number in range(50))
+    blueprint(works, profiles=names)
+    device = mac(works)
+    obedient = Obedient(works, device)
+
+    assert obedient.obey() == ["ProfileList", *["InstallProfile"] * 50]
+    assert tuple(obedient.profiles) == names
+
+
+@pytest.mark.parametrize(
+    ("content", "code", "field"),
+    [
+        (Content(profiles=["nowhere"]), "names_what_is_not_there", "profiles"),
+        (Content(users=[str(uuid.uuid4())]), "names_what_is_not_there", "users"),
+        (Content(apps=[{"app": "nowhere"}]), "names_what_is_not_there", "apps"),
+        (Content(includes=["nowhere"]), "names_what_is_not_there", "includes"),
+        (Content(ade_profile="nowhere"), "names_what_is_not_there", "ade_profile"),
+        (Content(includes=["b"]), "depends_on_itself", "includes"),
+        (Content(includes=["a"]), "depends_on_itself", "includes"),
+        (Content(profiles=["p.one", "p.one"]), "named_twice", "profiles"),
+        (Content(profiles=["p.odd"]), "unknown_variable", "profiles"),
+        (Content(apps=[{"manifest_url": "http://x"}]), "invalid_field", "apps[0].manifest_url"),
+        (Content(apps=[{}]), "invalid_field", "apps[0]"),
+        (Content(commands=[{"request_type": "Nothing"}]), "unknown_request_type", "commands[0].request_type"),
+        (Content(conditions=Conditions(types=["User"])), "invalid_field", "conditions.types"),
+        (Content(conditions=Conditions(os_below="x")), "invalid_field", "conditions.os_below"),
+    ],
+)
+def test_what_is_wrong_with_a_blueprint_is_said_before_it_is_stored(
+    works: Works, content: Content, code: str, field: str
+) -> None:
+    works.profiles.put("p.one", profile("p.one"))
+    works.profiles.put("p.odd", profile("p.odd", "{{phone}}"))
+    works.blueprints.put("b", Content())
+    works.blueprints.put("a", Content())
+    works.blueprints.put("b", Content(includes=["a"]))
+
+    with pytest.raises(BadRequestError) as refused:
+        works.blueprints.put("a", content)
+    assert (refused.value.code, refused.value.field) == (code, field)
+    assert works.blueprints.get("a").content == Content.decode(Content().encode())
+
+
+def test_a_blueprint_that_another_includes_is_not_forgotten(works: Works) -> None:
+    works.blueprints.put("a", Content())
+    works.blueprints.put("b", Content(includes=["a"]))
+
+    with pytest.raises(ConflictError):
+        works.blueprints.delete(["a"])
+    works.blueprints.delete(["a", "b", "nowhere"])
+    assert list(works.blueprints.list()) == []
+
+
+def test_plans_that_run_or_have_failed_are_found_among_all(works: Works) -> None:
+    blueprint(works)
+    devices = [mac(works, f"D{number}") for number in range(1, 6)]
+    obedient = Obedient(works, devices[0])
+    obedient.obey()
+    broken = Obedient(works, devices[1])
+    works.blueprints.put("lost", Content(profiles=("p.one",)))
+    works.profiles.delete(["p.one"])
+    broken.obey()
+
+    assert {plan.enrollment_id for plan in works.plans.unsettled(failed=True, limit=10, after="")[0]} == {"D2"}
+    found: list[str] = []
+    after: str | None = ""
+    while after is not None:
+        page, after = works.plans.unsettled(failed=False, limit=2, after=after)
+        found += [plan.enrollment_id for plan in page]
+    assert sorted(found) == ["D3", "D4", "D5"]
+
+
+def test_plans_are_for_devices_that_are_there(works: Works) -> None:
+    blueprint(works)
+    device = mac(works)
+    user = device.user()
+    user.token_update(UserShortName="ada")
+
+    with pytest.raises(NotFoundError):
+        works.blueprint_plans.apply("nobody", Wanted(("everybody",)), run="r", cause="request")
+    with pytest.raises(ConflictError, match="user"):
+        works.blueprint_plans.apply(str(user), Wanted(("everybody",)), run="r", cause="request")
+    device.check_out()
+    with pytest.raises(ConflictError, match="ended"):
+        works.blueprint_plans.apply("D1", Wanted(("everybody",)), run="r", cause="request")
+    with pytest.raises(NotFoundError):
+        works.plans.of_enrollment("nobody")

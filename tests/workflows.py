@@ -1,0 +1,224 @@
+"""The services of workflows on a fleet, and the rules of the template that bring events to them."""
+
+import json
+import re
+import uuid
+from collections.abc import Mapping
+from functools import cache, cached_property
+from typing import Any
+
+from mdmlib.services.blueprint_content import Content
+from mdmlib.services.blueprint_jobs import BlueprintJobs
+from mdmlib.services.blueprint_plans import KIND, BlueprintPlans
+from mdmlib.services.blueprints import Blueprints
+from mdmlib.services.device_attributes import DeviceAttributeStore
+from mdmlib.services.install_actions import (
+    CreateAccounts,
+    InstallApp,
+    InstallProfile,
+    RemoveApp,
+    RemoveProfile,
+    SendCommand,
+)
+from mdmlib.services.micromdm_users import MicroMDMUsers
+from mdmlib.services.plan_actions import Action, ListApps, ListProfiles, ReleaseDevice, Send
+from mdmlib.services.plans import KnownPlan, Plans
+from mdmlib.services.stored_profiles import StoredProfiles
+from mdmlib.services.workflow import Workflow
+from mdmlib.services.workflow_queue import WorkflowQueue
+from tests.event_schemas import assert_conforms
+from tests.fleet import Fleet, FleetDevice
+from tools.template_tables import read_template
+
+
+class Works:
+    """What moves the plans of a fleet's devices."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self.fleet = fleet
+        self.ade_servers: dict[str, str] = {}
+        self.heard: list[dict[str, Any]] = []
+        """Every event so far."""
+
+    @cached_property
+    def profiles(self) -> StoredProfiles:
+        return StoredProfiles(sealer=self.fleet.sealer, payloads=self.fleet.payloads, now=self.fleet.clock)
+
+    @cached_property
+    def users(self) -> MicroMDMUsers:
+        return MicroMDMUsers(
+            enrollments=self.fleet.enrollments,
+            sealer=self.fleet.sealer,
+            now=self.fleet.clock,
+            new_uuid=lambda: str(uuid.uuid4()),
+        )
+
+    @cached_property
+    def attributes(self) -> DeviceAttributeStore:
+        return DeviceAttributeStore(sealer=self.fleet.sealer, now=self.fleet.clock)
+
+    @cached_property
+    def queue(self) -> WorkflowQueue:
+        url = self.fleet.settings.workflow_queue_url
+        return WorkflowQueue(lambda: self.fleet.emulator.sqs, queue_url=url, now=self.fleet.clock)
+
+    @cached_property
+    def actions(self) -> dict[str, Action]:
+        return {
+            "create_accounts": CreateAccounts(self.users),
+            "install_app": InstallApp(),
+            "install_profile": InstallProfile(self.profiles),
+            "list_apps": ListApps(),
+            "list_profiles": ListProfiles(),
+            "release": ReleaseDevice(),
+            "remove_app": RemoveApp(),
+            "remove_profile": RemoveProfile(),
+            "send": Send(),
+            "send_command": SendCommand(),
+        }
+
+    @cached_property
+    def plans(self) -> Plans:
+        return Plans(
+            queue=self.fleet.queue,
+            enqueue=self.fleet.enqueuer,
+            events=self.fleet.events,
+            attributes=self.attributes,
+            workflow_queue=self.queue,
+            actions=self.actions,
+            sealer=self.fleet.sealer,
+            now=self.fleet.clock,
+            new_event_id=self.fleet.new_event_id,
+        )
+
+    @cached_property
+    def blueprints(self) -> Blueprints:
+        return Blueprints(
+            profiles=self.profiles,
+            users=self.users,
+            sealer=self.fleet.sealer,
+            now=self.fleet.clock,
+            has_app=lambda _name: False,
+            has_ade_profile=lambda _name: False,
+        )
+
+    @cached_property
+    def blueprint_plans(self) -> BlueprintPlans:
+        return BlueprintPlans(
+            plans=self.plans,
+            blueprints=self.blueprints,
+            profiles=self.profiles,
+            ade_server_of=lambda serial_number: self.ade_servers.get(serial_number or ""),
+        )
+
+    @cached_property
+    def jobs(self) -> BlueprintJobs:
+        return BlueprintJobs(
+            plans=self.blueprint_plans,
+            blueprints=self.blueprints,
+            workflow_queue=self.queue,
+            now=self.fleet.clock,
+            new_id=lambda: uuid.uuid4().hex,
+            page=3,
+        )
+
+    @cached_property
+    def workflow(self) -> Workflow:
+        return Workflow(
+            plans=self.plans,
+            blueprint_plans=self.blueprint_plans,
+            jobs=self.jobs,
+            workflow_queue=self.queue,
+            now=self.fleet.clock,
+        )
+
+    def work(self, *, times: int = 1) -> None:
+        """Let everything happen that events and messages ask for by now, each so many times."""
+        while messages := [*self._of_events(), *self._of_queue()]:
+            for message in messages:
+                for _ in range(times):
+                    self.workflow.receive(message)
+
+    def plan(self, device: FleetDevice, kind: str = KIND) -> KnownPlan:
+        """Return a device's plan."""
+        (plan,) = [plan for plan in self.plans.of_enrollment(str(device)) if plan.kind == kind]
+        return plan
+
+    def steps(self, device: FleetDevice, kind: str = KIND) -> dict[str, str]:
+        """Return the states of the steps of a device's plan, by their titles."""
+        return {step.title: step.state.value for step in self.plan(device, kind).document.steps}
+
+    def topics(self, topic: str) -> list[dict[str, Any]]:
+        """Return the events of a topic so far."""
+        self.work()
+        return [document for document in self.heard if document["topic"] == topic]
+
+    def _of_events(self) -> list[str]:
+        messages = []
+        for document in self.fleet.bus.take():
+            assert_conforms(document)
+            self.heard.append(document)
+            messages += [rule.message(document) for rule in rules() if rule.matches(document)]
+        return messages
+
+    def _of_queue(self) -> list[str]:
+        url, bodies = self.fleet.settings.workflow_queue_url, []
+        while found := self.fleet.emulator.sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages"):
+            for message in found:
+                bodies.append(message["Body"])
+                self.fleet.emulator.sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+        return bodies
+
+
+class Rule:
+    """A rule of the template that brings events to the workflow queue, as EventBridge understands it."""
+
+    def __init__(self, properties: Mapping[str, Any]) -> None:
+        self._pattern = properties["EventPattern"]
+        (target,) = properties["Targets"]
+        self._paths = target["InputTransformer"]["InputPathsMap"]
+        self._template = target["InputTransformer"]["InputTemplate"]
+
+    def matches(self, document: Mapping[str, Any]) -> bool:
+        event = {"source": "picomdm.mdm", "detail-type": document["topic"], "detail": document}
+        return _matches(self._pattern, event)
+
+    def message(self, document: Mapping[str, Any]) -> str:
+        text: str = self._template
+        for name, path in self._paths.items():
+            value: Any = document
+            for part in re.findall(r"\w+", path.removeprefix("$.detail.")):
+                value = value[int(part) if part.isdigit() else part]
+            text = text.replace(f"<{name}>", json.dumps(value))
+        return text
+
+
+@cache
+def rules() -> list[Rule]:
+    """Return the rules of the template whose target is the workflow queue."""
+    found = [
+        resource["Properties"]
+        for resource in read_template()["Resources"].values()
+        if resource["Type"] == "AWS::Events::Rule" and "WorkflowQueue" in str(resource["Properties"]["Targets"])
+    ]
+    assert len(found) == 3
+    return [Rule(properties) for properties in found]
+
+
+def _matches(pattern: Any, value: Any) -> bool:
+    if isinstance(pattern, Mapping):
+        return isinstance(value, Mapping) and all(_matches(each, value.get(name)) for name, each in pattern.items())
+    return any(_matches_one(one, value) for one in pattern)
+
+
+def _matches_one(one: Any, value: Any) -> bool:
+    if not isinstance(one, Mapping):
+        return bool(one == value)
+    if "prefix" in one:
+        return isinstance(value, str) and value.startswith(one["prefix"])
+    return value is not None and value not in one["anything-but"]
+
+
+def content(**fields: Any) -> Content:
+    """Return a blueprint's content."""
+    return Content(**fields)
