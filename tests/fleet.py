@@ -48,6 +48,7 @@ from mdmlib.services.queue import CommandQueues
 from mdmlib.services.renewal_profiles import RenewalProfiles
 from mdmlib.services.return_to_service import ReturnToServiceProfiles
 from mdmlib.services.scep_challenges import ScepChallenges
+from mdmlib.services.setup_release import SetupRelease
 from mdmlib.services.stale_enrollments import StaleEnrollments
 from mdmlib.services.sweep import SweepQueue
 from mdmlib.services.token_sources import TokenSources
@@ -288,6 +289,15 @@ class Fleet:
         )
 
     @property
+    def release(self) -> SetupRelease:
+        return SetupRelease(
+            enrollments=self.enrollments,
+            enqueue=self.enqueuer,
+            now=self.clock,
+            new_uuid=lambda: str(uuid.uuid4()).upper(),
+        )
+
+    @property
     def housekeeping(self) -> Housekeeping:
         return Housekeeping(
             events=self.events,
@@ -297,6 +307,7 @@ class Fleet:
             push_jobs=lambda: self.push_jobs,
             push_again=lambda: self.push_again,
             stale=lambda: self.stale,
+            release=lambda: self.release,
             vitals=self.vitals,
             settings=self.settings,
             now=self.clock,

@@ -16,6 +16,7 @@ from mdmlib import runtime
 from mdmlib.services.scep_challenges import serial_hash
 from mdmlib.settings import Settings
 from mdmlib.store import tables
+from mdmlib.store.ade_devices import AdeDeviceStore
 from tests.aws_calls import DynamoDBCalls
 from tests.gateway import Answer, Gateway
 from tests.genuine_devices import IPHONE, MAC, Authority
@@ -162,6 +163,21 @@ def test_a_list_of_serial_numbers_closes_the_door_to_all_others(assistant: Setup
     assert assistant.ask(trusted.device().machine_info()).status == 403
     runtime.ade_serial_numbers().remove(MAC["SERIAL"])
     assert assistant.ask(trusted.device().machine_info()).status == 200
+
+
+def test_a_device_in_apples_list_of_a_server_may_enroll_whatever_is_listed(
+    assistant: SetupAssistant, trusted: Authority
+) -> None:
+    runtime.ade_serial_numbers().add([MAC["SERIAL"]], note=None)
+    tables.AdeSync("ade_sync", "school").save()
+    device = AdeDeviceStore().new("school", IPHONE["SERIAL"])
+    device.record, device.first_seen_at, device.changed_at = {"serial_number": IPHONE["SERIAL"]}, 0, 0
+    AdeDeviceStore().save("school", [device])
+
+    assert assistant.ask(trusted.device().machine_info()).status == 200
+    device.deleted_at = 1
+    AdeDeviceStore().save("school", [device])
+    assert assistant.ask(trusted.device().machine_info()).status == 403
 
 
 def test_a_device_without_a_serial_number_does_not_enroll_itself(assistant: SetupAssistant, trusted: Authority) -> None:

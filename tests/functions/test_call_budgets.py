@@ -187,9 +187,26 @@ def test_check_out_costs_what_authenticate_costs(site: Site) -> None:
     assert site(check_out) == {GET: 1, TRANSACT: 1, PUT_EVENTS: 1, DELETE: 1, SEND: 1}
 
 
-@pytest.mark.parametrize("fields", [{}, {"UnlockToken": b"unlock"}])
-def test_token_update_is_one_read_one_write_and_one_event(site: Site, fields: dict[str, bytes]) -> None:
+@pytest.mark.parametrize("fields", [{}, {"UnlockToken": b"unlock"}, {"AwaitingConfiguration": True}])
+def test_token_update_is_one_read_one_write_and_one_event(site: Site, fields: dict[str, Any]) -> None:
     assert site(site.token_update(**fields)) == {GET: 1, TRANSACT: 1, PUT_EVENTS: 1}
+
+
+def test_being_configured_costs_what_any_final_report_costs(site: Site) -> None:
+    site(site.token_update(AwaitingConfiguration=True))
+    site.enqueue("C1", request_type="DeviceConfigured")
+
+    assert site(site.device.report("Acknowledged", "C1")) == {QUERY: 1, TRANSACT: 1, PUT_EVENTS: 1}
+
+
+def test_a_look_at_setup_assistants_is_one_query_while_nobody_waits(site: Site) -> None:
+    release = runtime.setup_release()
+    release.run()
+    site.proxy.reset()
+
+    release.run()
+
+    assert dict(site.proxy.counts) == {QUERY: 1}
 
 
 def test_bootstrap_tokens_are_one_read_and_at_most_one_write(site: Site) -> None:

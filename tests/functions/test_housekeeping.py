@@ -186,6 +186,7 @@ def test_a_long_queue_is_swept_by_several_messages(
         push_jobs=runtime.push_jobs,
         push_again=runtime.push_again,
         stale=runtime.stale_enrollments,
+        release=runtime.setup_release,
         vitals=runtime.vitals(),
         settings=environment,
         now=runtime.now,

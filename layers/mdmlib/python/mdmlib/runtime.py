@@ -83,6 +83,7 @@ if TYPE_CHECKING:
     from mdmlib.services.return_to_service import ReturnToServiceProfiles
     from mdmlib.services.revocations import RevocationLists, Revocations
     from mdmlib.services.scep_challenges import ScepChallenges
+    from mdmlib.services.setup_release import SetupRelease
     from mdmlib.services.stale_enrollments import StaleEnrollments
     from mdmlib.services.static_challenge import StaticChallenge
     from mdmlib.services.stored_profiles import StoredProfiles
@@ -451,6 +452,18 @@ def stale_enrollments() -> "StaleEnrollments":
 
 
 @cache
+def setup_release() -> "SetupRelease":
+    """Return what lets no device wait in Setup Assistant for ever."""
+    import uuid
+
+    from mdmlib.services.setup_release import SetupRelease
+
+    return SetupRelease(
+        enrollments=enrollments(), enqueue=enqueue_service(), now=now, new_uuid=lambda: str(uuid.uuid4()).upper()
+    )
+
+
+@cache
 def enqueue_service() -> "EnqueueService":
     """Return the service that queues commands."""
     from mdmlib.services.command_order import CommandOrder
@@ -745,7 +758,7 @@ def ade_serial_numbers() -> "AdeSerialNumbers":
     from mdmlib.services.ade_rules import AdeSerialNumbers
 
     bind_tables()
-    return AdeSerialNumbers(now=now)
+    return AdeSerialNumbers(is_ours=lambda serial_number: ade_devices().is_ours(serial_number), now=now)
 
 
 @cache
@@ -938,6 +951,7 @@ def housekeeping() -> "Housekeeping":
         push_jobs=push_jobs,
         push_again=push_again,
         stale=stale_enrollments,
+        release=setup_release,
         vitals=vitals(),
         settings=settings(),
         now=now,

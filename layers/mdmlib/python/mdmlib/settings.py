@@ -73,6 +73,8 @@ class Settings:
     """``last_seen`` is written at most once in so many minutes."""
     stale_days: int = 30
     """A device that was not heard of for so many days is told of; 0: none is."""
+    setup_minutes: int = 10
+    """A device that waits in Setup Assistant is told after so many minutes, at the latest, that it is configured."""
     command_days: int = 180
     """A pending command expires after so many days, unless it says otherwise."""
     result_days: int = 90
@@ -159,6 +161,7 @@ class Settings:
             retroactive_association=environment.get("RETROACTIVE_ASSOCIATION", cls.retroactive_association),
             last_seen_minutes=int(environment.get("LAST_SEEN_MINUTES", cls.last_seen_minutes)),
             stale_days=int(environment.get("STALE_DAYS", cls.stale_days)),
+            setup_minutes=int(environment.get("SETUP_MINUTES", cls.setup_minutes)),
             command_days=int(environment.get("COMMAND_DAYS", cls.command_days)),
             result_days=int(environment.get("RESULT_DAYS", cls.result_days)),
             pushes_per_second=int(environment.get("PUSHES_PER_SECOND", cls.pushes_per_second)),

@@ -88,7 +88,12 @@ class CheckinService:
             sealer=sealer,
         )
         self._push_tokens = PushTokens(
-            enrollments=enrollments, admission=admission, events=checkin_events, sweeps=sweeps, sealer=sealer
+            enrollments=enrollments,
+            admission=admission,
+            events=checkin_events,
+            sweeps=sweeps,
+            sealer=sealer,
+            setup_minutes=settings.setup_minutes,
         )
         self._bootstrap_tokens = BootstrapTokens(
             enrollments=enrollments, admission=admission, events=checkin_events, sealer=sealer

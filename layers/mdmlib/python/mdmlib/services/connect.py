@@ -22,6 +22,7 @@ from mdmlib.services.events import EventPublisher
 from mdmlib.services.unsent_commands import UnsentCommands
 from mdmlib.settings import Settings
 from mdmlib.store.command_queue import (
+    CONFIGURED,
     NOT_SENT,
     RENEWAL_PROFILE,
     CommandQueueStore,
@@ -236,6 +237,10 @@ class ConnectService:
             if pending.expires_at <= at or (pending.not_before or 0) > at:
                 continue
             if report.is_not_now and pending.not_now_at is not None:
+                continue
+            if pending.dedup_key == CONFIGURED and not record.awaiting_configuration:
+                # Somebody else has told the device before.
+                self._queue.drop(pending)
                 continue
             if pending.kind == RENEWAL_PROFILE:
                 payload = self._renewal(record, pending, certificate)

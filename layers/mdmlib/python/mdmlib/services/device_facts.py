@@ -1,4 +1,7 @@
-"""What a device's answer to DeviceInformation adds to its record: it is the only message that tells of an update."""
+"""What a device's reports add to its record.
+
+Its answer to DeviceInformation is the only message that tells of an update; that it is configured, its report says.
+"""
 
 from collections.abc import Mapping
 from typing import Final
@@ -17,10 +20,14 @@ _TEXTS: Final[Mapping[str, str]] = {
     "ProductName": "product_name",
 }
 _MAX_TEXT: Final = 256
+_CONFIGURED: Final = frozenset({"DeviceConfigured", "UserConfigured"})
+"""They end the wait in Setup Assistant, of a device or of somebody on a Shared iPad."""
 
 
 def device_facts(record: Enrollment, report: CommandReport, request_type: str) -> dict[str, str | bool]:
     """Return what a report says that the record does not say yet, by the names of its attributes."""
+    if request_type in _CONFIGURED and report.status == ACKNOWLEDGED and record.awaiting_configuration:
+        return {"awaiting_configuration": False}
     if request_type != "DeviceInformation" or report.status != ACKNOWLEDGED or record.parent_id:
         return {}
     answers = report.fields.get("QueryResponses")
@@ -29,6 +36,8 @@ def device_facts(record: Enrollment, report: CommandReport, request_type: str) -
     told = {name: answers[key] for key, name in _TEXTS.items() if _is_text(answers.get(key))}
     if isinstance(answers.get("IsSupervised"), bool):
         told["is_supervised"] = answers["IsSupervised"]
+    if isinstance(answers.get("AwaitingConfiguration"), bool):
+        told["awaiting_configuration"] = answers["AwaitingConfiguration"]
     return {name: value for name, value in told.items() if value != getattr(record, name)}
 
 

@@ -14,7 +14,15 @@ from mdmlib.errors import MalformedBodyError, UnavailableError
 from mdmlib.observability import logger
 from mdmlib.services.events import EventPublisher, MDMEvent
 from mdmlib.services.sweep import COMMAND_JOB, PUSH_JOB, SweepQueue
-from mdmlib.services.vitals import FIND_STALE, MEASURE, PUBLISH_LEFTOVERS, PUSH_AGAIN, RENEW_IDENTITIES, Vitals
+from mdmlib.services.vitals import (
+    FIND_STALE,
+    MEASURE,
+    PUBLISH_LEFTOVERS,
+    PUSH_AGAIN,
+    RELEASE_DEVICES,
+    RENEW_IDENTITIES,
+    Vitals,
+)
 from mdmlib.settings import Settings
 from mdmlib.store.tables import DEDUP, OUTBOX_PARTITION, PENDING, SHARDS, EnrollmentItem, OutboxEvent
 
@@ -23,6 +31,7 @@ if TYPE_CHECKING:
     from mdmlib.services.identity_renewals import IdentityRenewals
     from mdmlib.services.push_again import PushAgain
     from mdmlib.services.push_jobs import PushJobs
+    from mdmlib.services.setup_release import SetupRelease
     from mdmlib.services.stale_enrollments import StaleEnrollments
 
 LEFT_AFTER_SECONDS: Final = 60
@@ -47,6 +56,7 @@ class Housekeeping:
         push_jobs: "Callable[[], PushJobs]",
         push_again: "Callable[[], PushAgain]",
         stale: "Callable[[], StaleEnrollments]",
+        release: "Callable[[], SetupRelease]",
         vitals: Vitals,
         settings: Settings,
         now: Callable[[], datetime],
@@ -59,6 +69,7 @@ class Housekeeping:
         self._push_jobs = push_jobs
         self._push_again = push_again
         self._stale = stale
+        self._release = release
         self._vitals = vitals
         self._consumers = {
             _queue_name(settings.sweep_queue_url, "/"): self.take_up,
@@ -88,6 +99,8 @@ class Housekeeping:
             self._push_again().start()
         elif task == FIND_STALE:
             self._stale().start()
+        elif task == RELEASE_DEVICES:
+            self._release().run()
         elif task == MEASURE:
             self._vitals.measure()
         else:

@@ -7,6 +7,7 @@ from mdmlib.apple.checkin import TokenUpdate
 from mdmlib.errors import UnavailableError
 from mdmlib.metrics import Metric
 from mdmlib.services.admission import Admission, check_auth_token
+from mdmlib.services.awaited_configuration import awaited
 from mdmlib.services.checkin_events import CheckinEvents
 from mdmlib.services.checkin_message import ATTEMPTS, REPEAT_SECONDS, Received
 from mdmlib.services.push_info import PushInfo
@@ -35,8 +36,10 @@ class PushTokens:
         events: CheckinEvents,
         sweeps: SweepQueue,
         sealer: Sealer,
+        setup_minutes: int,
     ) -> None:
         self._enrollments = enrollments
+        self._setup_minutes = setup_minutes
         self._admission = admission
         self._events = events
         self._sweeps = sweeps
@@ -67,7 +70,7 @@ class PushTokens:
                 transact(
                     [
                         Update("record", Enrollment(id_, tables.RECORD), actions, unchanged),
-                        *self._items(received, message),
+                        *self._items(received, message, int(record.epoch)),
                     ]
                 )
             except ConditionsFailedError:
@@ -125,7 +128,7 @@ class PushTokens:
                 Update("record", Enrollment(id_, tables.RECORD), actions, unchanged),
                 Check("device", Enrollment(device_id, tables.RECORD), device_unchanged),
                 _login_unchanged(received, login_item),
-                *self._items(received, message),
+                *self._items(received, message, int(device.epoch)),
             ]
             try:
                 transact(writes)
@@ -145,10 +148,13 @@ class PushTokens:
             Enrollment.last_seen_at.set(received.seconds),
         ]
 
-    def _items(self, received: Received, message: TokenUpdate) -> list[Write]:
+    def _items(self, received: Received, message: TokenUpdate, epoch: int) -> list[Write]:
         items: list[Write] = [Put("message", received.kept_message(self._sealer))]
         if message.unlock_token:
             items.append(Put("unlock token", received.secret(self._sealer, UNLOCK_TOKEN, message.unlock_token)))
+        if message.awaiting_configuration:
+            item, actions = awaited(received.id, epoch, at=received.seconds, minutes=self._setup_minutes)
+            items.append(Update("awaited configuration", item, actions))
         return items
 
 

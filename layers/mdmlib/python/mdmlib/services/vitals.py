@@ -41,6 +41,7 @@ RENEW_IDENTITIES: Final = "renew_identities"
 MEASURE: Final = "measure"
 PUSH_AGAIN: Final = "push_again"
 FIND_STALE: Final = "find_stale"
+RELEASE_DEVICES: Final = "release_devices"
 
 INTERVALS: Final = {
     PUBLISH_LEFTOVERS: timedelta(minutes=5),
@@ -48,6 +49,7 @@ INTERVALS: Final = {
     MEASURE: timedelta(hours=1),
     PUSH_AGAIN: timedelta(hours=1),
     FIND_STALE: timedelta(days=1),
+    RELEASE_DEVICES: timedelta(minutes=5),
 }
 """How often the template has each task done."""
 

@@ -42,6 +42,9 @@ _FIRST_PAGE_QUERY: Final[dict[str, Any]] = {
 }
 NOT_SENT: Final = "NotSent"
 """The status of a command that was not sent: its device could not do it any more when it would have been given it."""
+CONFIGURED: Final = "picomdm.configured"
+"""The dedup key of the command that ends a device's wait in Setup Assistant, where it is queued by itself."""
+
 RENEWAL_PROFILE: Final = "renewal_profile"
 """The kind of pending command whose payload is an enrollment profile, made when it is handed out."""
 _CACHED_PAYLOADS_BYTES: Final = 16 * 1024 * 1024
