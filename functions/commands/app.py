@@ -3,6 +3,7 @@
 Also scripts that know a password instead of SigV4 come here, where the deployment lets them.
 """
 
+import os
 from typing import Any, Final
 
 from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
@@ -17,8 +18,10 @@ from mdmlib.http import (
     idempotency,
     micromdm,
     micromdm_blueprints,
+    micromdm_dep,
     micromdm_devices,
     micromdm_resources,
+    nanodep,
     nanomdm,
     nanomdm_queries,
     v2,
@@ -35,6 +38,7 @@ idempotency.remember_answers(app, runtime.idempotent_requests)
 etags.answer_conditionally(app)
 
 PUSH: Final = {Dialect.MICROMDM: micromdm.push, Dialect.NANOMDM: nanomdm.push}
+PROXIED: Final = ["GET", "POST", "PUT", "DELETE"]
 
 
 @app.post("/v1/commands")
@@ -151,6 +155,138 @@ def put_config_certificate() -> Response[str]:
 def get_config_certificate() -> Response[str]:
     """Return the push certificate."""
     return micromdm_resources.get_push_certificate(runtime.push_certificates())
+
+
+@app.get("/v1/dep-tokens")
+def get_dep_tokens() -> Response[str]:
+    """Return the tokens of Apple's portal, and the certificate for it."""
+    return micromdm_dep.get_tokens(admin_edge.decode(app.current_event), runtime.ade_servers())
+
+
+@app.put("/v1/dep-tokens")
+def put_dep_token() -> Response[str]:
+    """Import a token of Apple's portal."""
+    return micromdm_dep.put_token(admin_edge.decode(app.current_event), runtime.ade_servers())
+
+
+@app.get("/v1/dep/account")
+def get_dep_account() -> Response[str]:
+    """Ask Apple for the organization."""
+    return micromdm_dep.get_account(admin_edge.decode(app.current_event), runtime.ade_servers())
+
+
+@app.post("/v1/dep/devices")
+def get_dep_devices() -> Response[str]:
+    """Ask Apple for devices."""
+    request = admin_edge.decode(app.current_event)
+    return micromdm_dep.get_devices(request, runtime.ade_servers(), runtime.ade_assignments())
+
+
+@app.put("/v1/dep/profiles")
+def define_dep_profile() -> Response[str]:
+    """Have Apple know a profile."""
+    request = admin_edge.decode(app.current_event)
+    return micromdm_dep.define_profile(request, runtime.ade_servers(), runtime.ade_profiles())
+
+
+@app.post("/v1/dep/profiles")
+def get_dep_profile() -> Response[str]:
+    """Ask Apple for a profile."""
+    return micromdm_dep.get_profile(admin_edge.decode(app.current_event), runtime.ade_servers())
+
+
+@app.delete("/v1/dep/profiles")
+def remove_dep_profiles() -> Response[str]:
+    """Take their profile away from devices."""
+    request = admin_edge.decode(app.current_event)
+    return micromdm_dep.remove_profiles(request, runtime.ade_servers(), runtime.ade_assignments())
+
+
+@app.post("/v1/dep/assign")
+def assign_dep_profile() -> Response[str]:
+    """Give devices a profile."""
+    request = admin_edge.decode(app.current_event)
+    return micromdm_dep.assign_profile(request, runtime.ade_servers(), runtime.ade_assignments())
+
+
+@app.get("/v1/dep_names")
+def list_dep_names() -> Response[str]:
+    """List the names of Apple's servers."""
+    return nanodep.list_names(admin_edge.decode(app.current_event), runtime.ade_servers())
+
+
+@app.get("/v1/tokenpki/<name>")
+def get_token_pki(name: str) -> Response[str]:
+    """Return the certificate for Apple's portal."""
+    return nanodep.get_certificate(name, admin_edge.decode(app.current_event), runtime.ade_servers())
+
+
+@app.put("/v1/tokenpki/<name>")
+def put_token_pki(name: str) -> Response[str]:
+    """Import a token of Apple's portal."""
+    return nanodep.import_token_file(name, admin_edge.decode(app.current_event), runtime.ade_servers())
+
+
+@app.get("/v1/tokens/<name>")
+def get_dep_server_token(name: str) -> Response[str]:
+    """Return a token in clear."""
+    return nanodep.get_token(name, runtime.ade_servers())
+
+
+@app.put("/v1/tokens/<name>")
+def put_dep_server_token(name: str) -> Response[str]:
+    """Take a token in clear."""
+    return nanodep.put_token(name, admin_edge.decode(app.current_event), runtime.ade_servers())
+
+
+@app.get("/v1/config/<name>")
+def get_dep_server_config(name: str) -> Response[str]:
+    """Say where a server is asked for."""
+    return nanodep.get_config(name, runtime.ade_servers())
+
+
+@app.put("/v1/config/<name>")
+def put_dep_server_config(name: str) -> Response[str]:
+    """Ask for a server elsewhere."""
+    return nanodep.put_config(name, admin_edge.decode(app.current_event), runtime.ade_servers())
+
+
+@app.get("/v1/assigner/<name>")
+def get_assigner(name: str) -> Response[str]:
+    """Say which profile a server's devices get."""
+    return nanodep.get_assigner(name, runtime.ade_servers(), runtime.ade_assignment_rules())
+
+
+@app.put("/v1/assigner/<name>")
+def put_assigner(name: str) -> Response[str]:
+    """Give a server's devices a profile."""
+    request = admin_edge.decode(app.current_event)
+    return nanodep.put_assigner(name, request, runtime.ade_servers(), runtime.ade_assignment_rules())
+
+
+@app.get("/v1/maidjwt/<name>")
+def get_maid_token(name: str) -> Response[str]:
+    """Make a token of com.apple.maid."""
+    request = admin_edge.decode(app.current_event)
+    return nanodep.get_maid_token(name, request, runtime.ade_servers(), now=runtime.now, new_id=runtime.new_uuid)
+
+
+@app.get("/v1/bypasscode")
+def get_bypass_code() -> Response[str]:
+    """Make or read a bypass code of Activation Lock."""
+    return nanodep.get_bypass_code(admin_edge.decode(app.current_event), os.urandom)
+
+
+@app.route("/proxy/<name>/<endpoint>", method=PROXIED)
+def proxy_to_apple(name: str, endpoint: str) -> Response[bytes]:
+    """Pass a request on to Apple."""
+    return nanodep.proxy(name, endpoint, app.current_event, runtime.ade_servers())
+
+
+@app.route("/proxy/<name>/<endpoint>/<action>", method=PROXIED)
+def proxy_to_apple_further(name: str, endpoint: str, action: str) -> Response[bytes]:
+    """Pass a request on to Apple, whose paths have one or two parts."""
+    return nanodep.proxy(name, f"{endpoint}/{action}", app.current_event, runtime.ade_servers())
 
 
 @app.post("/v1/challenge")

@@ -415,8 +415,10 @@ WRONG: list[tuple[str, str, bytes, int, str, str]] = [
     ("PUT", "/v1/blueprints", b'{"blueprint":{"name":"a","uuid":"x"}}', 400, "invalid_field", "uuid"),
     ("POST", "/v1/blueprints", b'{"FilterName":"nowhere"}', 404, "unknown_blueprint", ""),
     ("PUT", "/v1/apps", b"", 404, "not_there_yet", ""),
-    ("GET", "/v1/dep-tokens", b"", 404, "not_there_yet", ""),
-    ("POST", "/v1/dep/devices", b"{}", 404, "not_there_yet", ""),
+    ("PUT", "/v1/dep-tokens", b'{"p7m_content":"!"}', 400, "invalid_field", "p7m_content"),
+    ("PUT", "/v1/dep-tokens", b"{}", 404, "ade_server_not_found", ""),
+    ("GET", "/v1/dep/account", b"", 409, "ade_token_missing", ""),
+    ("POST", "/v1/dep/devices", b"{}", 409, "ade_token_missing", ""),
     ("GET", "/v1/devices", b"", 404, "unknown_route", ""),
     ("PATCH", "/v1/commands", b"", 404, "unknown_route", ""),
 ]

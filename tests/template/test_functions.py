@@ -20,6 +20,7 @@ GREEDY = "/authproxy/{}"
 DIALECTS = {
     "ANY /v1/{proxy+}": r"/v1/.+",
     "ANY /push/{id}": r"/push/[^/]+",
+    "ANY /proxy/{proxy+}": r"/proxy/.+",
     "ANY /migration": r"/migration",
     "GET /version": r"/version",
     "ANY /micromdm/{proxy+}": None,

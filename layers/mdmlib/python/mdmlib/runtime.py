@@ -117,6 +117,13 @@ def new_event_id() -> str:
     return uuid7(time.time_ns() // 1_000_000, os.urandom(10))
 
 
+def new_uuid() -> str:
+    """Return a random UUID."""
+    import uuid
+
+    return str(uuid.uuid4())
+
+
 @cache
 def settings() -> Settings:
     """Return the deployment's settings."""

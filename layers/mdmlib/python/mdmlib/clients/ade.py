@@ -117,7 +117,15 @@ class AdeClient:
 
     def define_profile(self, profile: Mapping[str, Any]) -> str:
         """Define a profile and return its UUID. One that is defined cannot be changed or deleted."""
-        return str(self._ask("POST", "/profile", dict(profile))["profile_uuid"])
+        return self.define(profile)[0]
+
+    def define(self, profile: Mapping[str, Any]) -> tuple[str, dict[str, str]]:
+        """Define a profile for its ``devices``, too; return its UUID, and what became of each of these."""
+        answer = self._ask("POST", "/profile", dict(profile))
+        profile_uuid = answer.get("profile_uuid")
+        if not isinstance(profile_uuid, str):
+            _unusable()
+        return profile_uuid, _statuses(answer)
 
     def profile(self, profile_uuid: str) -> dict[str, Any]:
         """Return a profile that was defined."""
@@ -158,7 +166,8 @@ class AdeClient:
 
         ``path`` begins with a slash and carries its query. Raises as the other methods do when no session comes of it.
         """
-        headers = {VERSION_HEADER: str(PROTOCOL_VERSION)} | dict(headers)
+        if not any(name.lower() == VERSION_HEADER.lower() for name in headers):
+            headers = {**headers, VERSION_HEADER: str(PROTOCOL_VERSION)}
         return self._send(method, path, content=body, headers=headers)
 
     def _page(self, path: str, document: dict[str, Any]) -> DevicePage:

@@ -6,6 +6,7 @@ what to do, and has a ``code`` for machines. Its form is that of the API that wa
 ``/v2``           RFC 9457, ``application/problem+json``
 MicroMDM's        ``{"error", "code", "field"?}``, indented by two spaces
 NanoMDM's         the same, indented by a tab
+NanoDEP's         the same, in one line
 """
 
 import json
@@ -68,7 +69,11 @@ _OF_MICROMDM: Final = re.compile(
 )
 _OF_NANOMDM: Final = re.compile(r"/migration$|/v1/(pushcert|enqueue|queue|enrollments|escrowkeyunlock)(/|$)")
 
-_LATER: Final = re.compile(r"/v1/(apps|dep|dep-tokens)(/|$)|/boltbackup$")
+_OF_NANODEP: Final = re.compile(
+    r"/proxy/|/v1/(dep_names|tokenpki|tokens|assigner|maidjwt|bypasscode)(/|$)|/v1/config/(?!certificate$)."
+)
+
+_LATER: Final = re.compile(r"/v1/(apps|dep)(/|$)|/boltbackup$")
 
 _LONE_SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 # What Go's encoder escapes inside strings; none of them occurs in JSON outside of one.
@@ -82,6 +87,7 @@ class Dialect(StrEnum):
 
     MICROMDM = "micromdm"
     NANOMDM = "nanomdm"
+    NANODEP = "nanodep"
     V2 = "v2"
 
 
@@ -139,6 +145,8 @@ def dialect_of(event: "APIGatewayProxyEventV2") -> Dialect:
     path, method = event.raw_path, event.http_method
     if path.startswith("/v2/"):
         return Dialect.V2
+    if _OF_NANODEP.match(path):
+        return Dialect.NANODEP
     if _OF_MICROMDM.match(path):
         return Dialect.MICROMDM
     if _OF_NANOMDM.match(path):
@@ -149,9 +157,14 @@ def dialect_of(event: "APIGatewayProxyEventV2") -> Dialect:
     return Dialect.MICROMDM if method == "POST" else Dialect.NANOMDM
 
 
-def go_json(document: object, *, indent: str) -> str:
-    """Return JSON as the encoder of Go's standard library writes it, so that clients see the bytes they know."""
-    return json.dumps(document, indent=indent, ensure_ascii=False).translate(_GO_ESCAPES) + "\n"
+def go_json(document: object, *, indent: str | None) -> str:
+    """Return JSON as the encoder of Go's standard library writes it, so that clients see the bytes they know.
+
+    Without an ``indent`` it is one line, without a blank.
+    """
+    separators = (",", ":") if indent is None else None
+    text = json.dumps(document, indent=indent, separators=separators, ensure_ascii=False)
+    return text.translate(_GO_ESCAPES) + "\n"
 
 
 def answer_micromdm(status: HTTPStatus, document: object) -> Response[str]:
@@ -164,6 +177,11 @@ def answer_nanomdm(status: HTTPStatus, document: object) -> Response[str]:
     return Response(status, content_type="application/json", body=go_json(document, indent="\t"))
 
 
+def answer_nanodep(status: HTTPStatus, document: object) -> Response[str]:
+    """Answer as NanoDEP does."""
+    return Response(status, content_type="application/json", body=go_json(document, indent=None))
+
+
 def answer_v2(status: HTTPStatus, document: object) -> Response[str]:
     """Answer as PicoMDM's own API does. Nothing of it shall stay in a cache: links and payloads are secret."""
     return Response(
@@ -174,6 +192,13 @@ def answer_v2(status: HTTPStatus, document: object) -> Response[str]:
 def v2_json(document: object) -> str:
     """Return JSON as PicoMDM's own API writes it: what an ETag is of."""
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
+_ANSWERS: Final = {
+    Dialect.MICROMDM: answer_micromdm,
+    Dialect.NANOMDM: answer_nanomdm,
+    Dialect.NANODEP: answer_nanodep,
+}
 
 
 def no_content() -> Response[str]:
@@ -200,8 +225,7 @@ def refusal(error: PicoMDMError, *, dialect: Dialect) -> Response[str]:
         response: Response[str] = answer_v2(status, problem | _field(error))
         response.headers["Content-Type"] = "application/problem+json"
     else:
-        answer = answer_micromdm if dialect is Dialect.MICROMDM else answer_nanomdm
-        response = answer(status, {"error": error.message, "code": error.code} | _field(error))
+        response = _ANSWERS[dialect](status, {"error": error.message, "code": error.code} | _field(error))
     if status in _RETRY_AFTER:
         response.headers["Retry-After"] = _RETRY_AFTER[status]
     if isinstance(error, UnauthorizedError):

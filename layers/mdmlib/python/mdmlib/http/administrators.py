@@ -56,9 +56,11 @@ USERS: Final = {
     "nanomdm": BasicUser(Dialect.NANOMDM, "nanomdm"),
     "nanohub": BasicUser(Dialect.NANOMDM, "NanoHUB API"),
     "nanocmd": BasicUser(Dialect.NANOMDM, "nanocmd"),
-    "depserver": BasicUser(Dialect.NANOMDM, "depserver"),
+    "depserver": BasicUser(Dialect.NANODEP, "depserver"),
     "kmfddm": BasicUser(Dialect.NANOMDM, "kmfddm"),
 }
+_USUAL_USERS: Final = {Dialect.NANOMDM: "nanomdm", Dialect.NANODEP: "depserver"}
+"""Whose scripts call a dialect's own paths."""
 
 
 def resolve(
@@ -103,7 +105,7 @@ def _authenticated(request: APIGatewayProxyEventV2, api_keys: "Callable[[], ApiK
     headers = headers_of(request)
     name, password = _credentials(headers.get("authorization", ""))
     user = USERS.get(name)
-    meant = user or USERS.get(dialect_of(request).value, USERS["micromdm"])
+    meant = user or USERS[_USUAL_USERS.get(dialect_of(request), "micromdm")]
     address = request.request_context.http.source_ip
     try:
         api_keys().check(password, known_user=user is not None, realm=meant.realm, address=address)

@@ -35,15 +35,15 @@ class GoFields:
             raise _invalid(name, f"a text of at most {longest} characters")
         return value
 
-    def texts(self, name: str) -> list[str]:
+    def texts(self, name: str, *, longest: int = _LONGEST_TEXT) -> list[str]:
         """Return a list of texts, without empty ones: an option that was not given is one of these to ``mdmctl``."""
         value = self._values.get(name.lower())
         if value is None:
             return []
         if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
             raise _invalid(name, "a list of texts")
-        if len(value) > _MAX_VALUES or any(len(text) > _LONGEST_TEXT for text in value):
-            raise _invalid(name, f"a list of at most {_MAX_VALUES} texts of at most {_LONGEST_TEXT} characters")
+        if len(value) > _MAX_VALUES or any(len(text) > longest for text in value):
+            raise _invalid(name, f"a list of at most {_MAX_VALUES} texts of at most {longest} characters")
         return [text for text in value if text]
 
     def integer(self, name: str) -> int:

@@ -253,6 +253,10 @@ class AdeServers:
         self._change(name, AdeServer.base_url.set(base_url) if base_url else AdeServer.base_url.remove())
         return self.get(name)
 
+    def base_url(self, name: str) -> str:
+        """Return where a server is asked for. Raises :class:`~mdmlib.errors.NotFoundError`."""
+        return self._base_url(_item(name))
+
     def delete(self, name: str) -> None:
         """Forget a server with its keys and its token, for good. One that is not there is no error.
 
@@ -382,7 +386,7 @@ class AdeServers:
             raise _unknown(name) from error
 
     def _client_of(self, item: AdeServer) -> "AdeClient":
-        base_url = str(item.base_url or self._settings.ade_url)
+        base_url = self._base_url(item)
         kept = self._clients.get(item.name)
         if kept is not None and (kept.token, kept.base_url) == (item.token, base_url):
             return kept.client
@@ -390,6 +394,9 @@ class AdeServers:
         client = self._make_client(self._token(item), base_url)
         self._clients[item.name] = _KeptClient(bytes(item.token), base_url, client)
         return client
+
+    def _base_url(self, item: AdeServer) -> str:
+        return str(item.base_url or self._settings.ade_url)
 
     def _forget_client(self, name: str) -> None:
         if kept := self._clients.pop(name, None):
