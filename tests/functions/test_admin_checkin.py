@@ -1,6 +1,7 @@
 """The admin API of what devices ask for when they check in, and of blocked devices."""
 
 import json
+import plistlib
 from datetime import UTC, datetime
 from typing import Any
 
@@ -84,11 +85,14 @@ def test_a_token_source_without_a_key_or_https_is_refused(gateway: Gateway) -> N
 
 def test_a_profile_for_devices_that_return_to_service_is_put_listed_and_removed(gateway: Gateway) -> None:
     path = "/v2/return-to-service-profiles/wifi"
-    answer = gateway.request("PUT", path, b"\x30\x82 signed or not", headers={"Content-Type": "application/x-apple"})
+    content = plistlib.dumps({"PayloadIdentifier": "org.example.wifi", "PayloadContent": []})
+    answer = gateway.request("PUT", path, content, headers={"Content-Type": "application/x-apple"})
 
     assert (answer.status, answer.document["name"]) == (200, "wifi")
+    unreadable = gateway.request("PUT", path, b"\x30\x82 of something else")
+    assert (unreadable.status, unreadable.document["field"]) == (400, "profile")
     (profile,) = runtime.return_to_service_profiles().list()
-    assert runtime.sealer().open(profile.profile, place="return_to_service/wifi") == b"\x30\x82 signed or not"
+    assert runtime.sealer().open(profile.profile, place="return_to_service/wifi") == content
     listed = gateway.get("/v2/return-to-service-profiles").document
     assert listed == {"return_to_service_profiles": [answer.document], "next_cursor": None}
     assert gateway.delete(path).status == 204

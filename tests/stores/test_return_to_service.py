@@ -11,6 +11,8 @@ from mdmlib.services.return_to_service import MAX_PROFILE_BYTES
 from tests.event_schemas import assert_conforms
 from tests.fleet import Fleet, FleetDevice
 
+WIFI, MDM = (plistlib.dumps({"PayloadIdentifier": name, "PayloadContent": []}) for name in ("wifi", "mdm"))
+
 
 def asked(device: FleetDevice) -> dict[str, Any]:
     body = device.checkin("ReturnToService")
@@ -27,7 +29,7 @@ def on(fleet: Fleet) -> Fleet:
 
 
 def test_nothing_is_erased_unless_told_otherwise(fleet: Fleet) -> None:
-    fleet.return_to_service.put("wifi", b"<plist>wifi</plist>")
+    fleet.return_to_service.put("wifi", WIFI)
     device = fleet.device()
     device.checkin("SetBootstrapToken", BootstrapToken=b"bootstrap")
     fleet.bus.take()
@@ -39,15 +41,15 @@ def test_nothing_is_erased_unless_told_otherwise(fleet: Fleet) -> None:
 
 
 def test_a_device_gets_what_it_needs_to_come_back(on: Fleet) -> None:
-    on.return_to_service.put("wifi", b"<plist>wifi</plist>")
-    on.return_to_service.put("mdm", b"<plist>mdm</plist>")
+    on.return_to_service.put("wifi", WIFI)
+    on.return_to_service.put("mdm", MDM)
     device = on.device()
     device.checkin("SetBootstrapToken", BootstrapToken=b"bootstrap")
 
     assert asked(device) == {
         "Enabled": True,
-        "WiFiProfileData": b"<plist>wifi</plist>",
-        "MDMProfileData": b"<plist>mdm</plist>",
+        "WiFiProfileData": WIFI,
+        "MDMProfileData": MDM,
         "BootstrapToken": b"bootstrap",
     }
 
@@ -72,7 +74,7 @@ def test_only_an_enrolled_devices_own_channel_may_ask(on: Fleet) -> None:
 
 
 def test_profiles_are_kept_sealed_and_forgotten(fleet: Fleet) -> None:
-    fleet.return_to_service.put("wifi", b"with a password in it")
+    fleet.return_to_service.put("wifi", plistlib.dumps({"PayloadIdentifier": "wifi", "Password": "password"}))
 
     (kept,) = fleet.return_to_service.list()
     assert kept.name == "wifi"
@@ -84,7 +86,8 @@ def test_profiles_are_kept_sealed_and_forgotten(fleet: Fleet) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "profile"), [("vpn", b"x"), ("", b"x"), ("wifi", b""), ("wifi", b"x" * (MAX_PROFILE_BYTES + 1))]
+    ("name", "profile"),
+    [("vpn", b"x"), ("", b"x"), ("wifi", b""), ("wifi", b"\x30\x82"), ("wifi", b"x" * (MAX_PROFILE_BYTES + 1))],
 )
 def test_a_profile_that_could_not_be_given_is_not_taken(fleet: Fleet, name: str, profile: bytes) -> None:
     with pytest.raises(BadRequestError):

@@ -71,6 +71,10 @@ def post_push_certificate_request(request: AdminRequest, requests: "PushCertific
             "country has to be two letters (ISO 3166), such as US.", code="invalid_field", field="country"
         )
     common_name = fields.text("common_name", longest=64) or "PicoMDM push certificate"
+    if "@" not in email or not email.isprintable():
+        raise BadRequestError("email has to be an address.", code="invalid_field", field="email")
+    if not common_name.isprintable():
+        raise BadRequestError("common_name has to be printable.", code="invalid_field", field="common_name")
     made = requests.create(common_name=common_name, email=email, country=country.upper() if country else None)
     return answer_v2(HTTPStatus.CREATED, _request(made))
 

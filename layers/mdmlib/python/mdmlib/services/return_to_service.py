@@ -10,7 +10,8 @@ from typing import Any, Final
 
 from pynamodb.exceptions import DoesNotExist
 
-from mdmlib.errors import BadRequestError, NotFoundError
+from mdmlib.apple.stored_profile import payload_identifier
+from mdmlib.errors import BadRequestError, MalformedBodyError, NotFoundError
 from mdmlib.services.bootstrap_token import BOOTSTRAP_TOKEN
 from mdmlib.settings import Settings
 from mdmlib.store.sealing import Sealer
@@ -34,10 +35,18 @@ class ReturnToServiceProfiles:
         self._now = now
 
     def put(self, name: str, profile: bytes) -> ReturnToServiceProfile:
-        """Keep a profile, ``wifi`` or ``mdm``, in place of the one before. Raises BadRequestError."""
+        """Keep a profile, ``wifi`` or ``mdm``, in place of the one before.
+
+        Raises :class:`~mdmlib.errors.BadRequestError`, also for what no device would install: it has erased itself by
+        then, and cannot come back without it.
+        """
         _check_name(name)
         if not 0 < len(profile) <= MAX_PROFILE_BYTES:
             raise BadRequestError(f"A profile has between 1 and {MAX_PROFILE_BYTES} bytes.", field="profile")
+        try:
+            payload_identifier(profile)
+        except MalformedBodyError as error:
+            raise BadRequestError(error.message, code=error.code, field="profile") from error
         item = ReturnToServiceProfile(
             COLLECTION,
             name,
