@@ -16,7 +16,7 @@ from picomdm.main import app as command_line
 from picomdm.send import BY_FIELDS, RequestTypes
 from tests.api_description import operations
 from tests.event_schemas import assert_conforms
-from tools import architecture_picture, dashboard_picture, template_tables
+from tools import api_reference, architecture_picture, dashboard_picture, template_tables
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 DOCUMENTS = sorted([*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").rglob("*.md")])
@@ -81,6 +81,12 @@ def test_the_picture_of_the_dashboard_is_the_dashboards() -> None:
     numbers = json.loads(dashboard_picture.NUMBERS.read_text())
 
     assert dashboard_picture.PICTURE.read_text() == dashboard_picture.draw(widgets, numbers)
+
+
+def test_the_reference_of_the_api_is_what_its_script_writes() -> None:
+    written = api_reference.REFERENCE.read_text()
+
+    assert written == api_reference.render(api_reference.read()), "run .venv/bin/python tools/api_reference.py"
 
 
 def test_parameters_and_outputs_are_those_of_the_template() -> None:
