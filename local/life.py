@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from local.ade.client import AdeControl
 from local.administrator import Administrator, Keys
 from local.apns.process import ApnsControl
 from local.customer import Customer, check_message_event
@@ -28,6 +29,7 @@ from local.device import (
     Exchange,
     Habits,
     Hardware,
+    Identity,
     SimulatedApns,
     SimulatedDevice,
 )
@@ -60,6 +62,8 @@ class World:
     trust: Path
     """PEM of the root that devices trust."""
     apns_control: str
+    ade_control: str
+    """Of the portal where devices are bought for the organization."""
     webhook_url: str
     webhook_control: str
     hmac_key: str = field(repr=False)
@@ -87,19 +91,15 @@ class Life:
         observer: Callable[[Message], None] = lambda _message: None,
     ) -> None:
         self.world = world
+        self._devices: list[SimulatedDevice] = []
         world.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.administrator = Administrator(world.admin_url, world.keys, observer=observer)
         self.customer = Customer(world.webhook_control, path=world.webhook_path, observer=observer)
         self.apns = ApnsControl(world.apns_control)
+        self.portal = AdeControl(world.ade_control)
         self.pushes = SimulatedApns(world.apns_control)
-        self.device = SimulatedDevice(
-            hardware or Hardware.iphone(),
-            push=self.pushes,
-            trust=world.trust,
-            habits=habits,
-            observer=self._see,
-        )
         self.observer = observer
+        self.take_up(hardware or Hardware.iphone(), habits=habits)
         self.untold: list[Exchange] = []
         """Messages of the device that the customer has not heard of yet."""
         self.told = 0
@@ -116,10 +116,24 @@ class Life:
         """What the device is called."""
         return self.device.udid
 
+    def take_up(self, hardware: Hardware, *, habits: Habits | None = None, built_in: Identity | None = None) -> None:
+        """Go on with this device, whatever became of the one before."""
+        self.device = SimulatedDevice(
+            hardware,
+            built_in=built_in,
+            push=self.pushes,
+            trust=self.world.trust,
+            habits=habits,
+            observer=self._see,
+        )
+        self._devices = [*self._devices, self.device]
+
     def close(self) -> None:
         """Close all connections; nothing else ends."""
-        for connection in (self.administrator, self.customer, self.pushes, self.device):
+        for connection in (self.administrator, self.customer, self.portal, self.pushes):
             connection.close()
+        for device in self._devices:
+            device.close()
 
     def play(self, step: "Step") -> str:
         """Let one step happen, wait until the customer has heard of it, and return what came of it."""

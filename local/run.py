@@ -21,17 +21,23 @@ from typing import Final, Self
 from rich.table import Table
 from rich.text import Text
 
+from local import life, zero_touch
 from local.administrator import Administrator
 from local.customer import Customer
 from local.device import Hardware, SimulatedApns, SimulatedDevice
 from local.device.memory import hardware_of, recall, remember
 from local.emulator import REPOSITORY, ROOT_KEYS
-from local.life import STEPS, Life, World, title_of
+from local.life import Life, Step, World, title_of
 from local.progress import Progress
 from local.sight import seen_exchange, seen_push
 from local.stage import Stage
 
 STATE: Final = REPOSITORY / ".local"
+CHAPTERS: Final[tuple[tuple[str, tuple[Step, ...]], ...]] = (
+    ("One life of a device", life.STEPS),
+    ("A device that nobody touches", zero_touch.STEPS),
+)
+STEPS: Final = tuple(step for _, steps in CHAPTERS for step in steps)
 _LOG_LINES: Final = 12
 _COMPLAINTS: Final = ('"WARNING"', '"ERROR"', '"CRITICAL"', "Traceback", "Task timed out")
 _LOOK_SECONDS: Final = 0.2
@@ -90,7 +96,6 @@ def _run(directory: Path, progress: Progress, *, demo: bool) -> int:
         progress.say("", str(error), f"Logs are in {_short(directory)}.{begin_anew}")
         return 1
     try:
-        progress.headline("One life of a device")
         passed = play(stage.world, progress)
         if passed < len(STEPS):
             _explain(stage, progress)
@@ -108,17 +113,21 @@ def _run(directory: Path, progress: Progress, *, demo: bool) -> int:
 
 def play(world: World, progress: Progress) -> int:
     """Play one life; return how many steps passed. The first one that does not is the last one that is tried."""
-    life = Life(world, observer=progress.message)
+    played = Life(world, observer=progress.message)
+    passed = 0
     try:
-        for number, step in enumerate(STEPS, 1):
-            try:
-                with progress.step(title_of(step), number=number) as shown:
-                    shown.outcome = life.play(step)
-            except Exception:  # noqa: BLE001  # the step has shown it
-                return number - 1
+        for chapter, steps in CHAPTERS:
+            progress.headline(chapter)
+            for step in steps:
+                try:
+                    with progress.step(title_of(step), number=passed + 1) as shown:
+                        shown.outcome = played.play(step)
+                except Exception:  # noqa: BLE001  # the step has shown it
+                    return passed
+                passed += 1
     finally:
-        life.close()
-    return len(STEPS)
+        played.close()
+    return passed
 
 
 def tally(passed: int) -> str:

@@ -70,6 +70,7 @@ class Stage:
                 keys=stack.administrator,
                 trust=stack.trust_anchor,
                 apns_control=stack.apns.control_url,
+                ade_control=stack.ade.control_url,
                 webhook_url=listener.ready["url"],
                 webhook_control=listener.ready["control"],
                 hmac_key=memory.hmac_key,

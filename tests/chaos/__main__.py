@@ -44,6 +44,7 @@ def open_site(directory: Path) -> Iterator[Site]:
             keys=stack.administrator,
             trust=stack.trust_anchor,
             apns_control=stack.apns.control_url,
+            ade_control=stack.ade.control_url,
             webhook_url=listener.ready["url"],
             webhook_control=listener.ready["control"],
             hmac_key=hmac_key,

@@ -64,6 +64,7 @@ def world(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wo
             keys=stack.administrator,
             trust=stack.trust_anchor,
             apns_control=stack.apns.control_url,
+            ade_control=stack.ade.control_url,
             webhook_url=listener.ready["url"],
             webhook_control=listener.ready["control"],
             hmac_key=hmac_key,

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from local.life import STEPS, title_of
+from local.life import title_of
 from local.processes import Program, ProgramError, end_left_over, note_children
 from local.progress import Message, Progress
-from local.run import tally
+from local.run import STEPS, tally
 
 REPOSITORY = Path(__file__).parents[2]
 

@@ -15,10 +15,11 @@ from mdmlib.services.vitals import (
     MEASURE,
     PUBLISH_LEFTOVERS,
     PUSH_AGAIN,
+    RELEASE_DEVICES,
     RENEW_IDENTITIES,
     Vitals,
 )
-from mdmlib.store.tables import AdeServer, CertificateAuthority, PushCertificate, ScheduleRun
+from mdmlib.store.tables import AdeServer, AdeSync, CertificateAuthority, PushCertificate, ScheduleRun
 from tests.fleet import Fleet, FleetDevice
 
 TEN_YEARS = 3653
@@ -102,7 +103,7 @@ def test_a_schedule_that_was_left_out_is_late_and_named(
         vitals.note_run(task)
     fleet.clock.advance(days=2, hours=12)
     vitals.note_run(PUBLISH_LEFTOVERS)
-    for task in (MEASURE, PUSH_AGAIN, FIND_STALE):
+    for task in (MEASURE, PUSH_AGAIN, FIND_STALE, RELEASE_DEVICES):
         vitals.note_run(task)
 
     (line,) = [line for line in measured(vitals, capsys) if "ScheduleDelay" in line]
@@ -163,3 +164,25 @@ def test_a_ca_that_another_one_has_followed_is_measured_no_more(
     assert names() == ["scep", "scep-2"]
     fleet.clock.advance(minutes=1)
     assert names() == ["scep-2"]
+
+
+def test_an_ade_server_whose_list_is_not_read_any_more_is_counted(
+    fleet: Fleet, vitals: Vitals, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = int(fleet.clock().timestamp())
+    assert not [line for line in measured(vitals, capsys) if "AdeServersFailing" in line]
+    for name, synced_at, error in (
+        ("fine", now - 3600, None),
+        ("unreachable", now - 3600, "apple_unreachable"),
+        ("stale", now - 7 * 3600, None),
+        ("terms", now - 60, "T_C_NOT_SIGNED"),
+    ):
+        AdeServer("ade_server", name, token=b"sealed", token_imported_at=1).save()
+        AdeSync("ade_sync", name, synced_at=synced_at, error_code=error).save()
+    AdeServer("ade_server", "new", token=b"sealed", token_imported_at=now).save()
+    AdeServer("ade_server", "without a token").save()
+
+    (line,) = [line for line in measured(vitals, capsys) if "AdeServersFailing" in line]
+
+    assert line["AdeServersFailing"] == 2
+    assert line["failing"] == {"stale": "stale", "terms": "T_C_NOT_SIGNED"}
