@@ -19,6 +19,7 @@ from picomdm import (
     ade_profiles,
     ade_servers,
     api_keys,
+    apps,
     backup,
     blueprints,
     certificate_authorities,
@@ -73,6 +74,7 @@ ade.app.command("devices")(ade_devices.devices)
 ade.app.add_typer(ade_devices.rules, name="rules")
 app.add_typer(ade.app, name="ade")
 app.add_typer(api_keys.app, name="api-key")
+app.add_typer(apps.app, name="apps")
 app.add_typer(blueprints.app, name="blueprints")
 app.add_typer(blueprints.app, name="blueprint", hidden=True)
 app.add_typer(certificate_authorities.app, name="ca")

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 from rich.table import Table
 
 from picomdm.errors import CommandLineError
@@ -79,6 +80,15 @@ class Terminal:
             return
         with self._err.status(escape(text)) as status:
             yield lambda changed: status.update(escape(changed))
+
+    @contextmanager
+    def transfer(self, total: int) -> Iterator[Callable[[int], None]]:
+        """Show how many of so many bytes are through; the function that is given is told the size of each part."""
+        columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+        quiet = self.as_json or not self._err.is_terminal
+        with Progress(*columns, console=self._err, disable=quiet, transient=True) as progress:
+            task = progress.add_task("", total=total)
+            yield lambda part: progress.advance(task, part)
 
     def failure(self, error: CommandLineError) -> None:
         """Say what went wrong, on stderr."""

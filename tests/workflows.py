@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import cache, cached_property
 from typing import Any
 
-from mdmlib.services.blueprint_content import Content
+from mdmlib.services.apps import Apps
 from mdmlib.services.blueprint_jobs import BlueprintJobs
 from mdmlib.services.blueprint_plans import KIND, BlueprintPlans
 from mdmlib.services.blueprints import Blueprints
@@ -26,6 +26,7 @@ from mdmlib.services.plans import KnownPlan, Plans
 from mdmlib.services.stored_profiles import StoredProfiles
 from mdmlib.services.workflow import Workflow
 from mdmlib.services.workflow_queue import WorkflowQueue
+from mdmlib.store.app_objects import AppObjects
 from tests.event_schemas import assert_conforms
 from tests.fleet import Fleet, FleetDevice
 from tools.template_tables import read_template
@@ -66,7 +67,7 @@ class Works:
     def actions(self) -> dict[str, Action]:
         return {
             "create_accounts": CreateAccounts(self.users),
-            "install_app": InstallApp(),
+            "install_app": InstallApp(self.apps),
             "install_profile": InstallProfile(self.profiles),
             "list_apps": ListApps(),
             "list_profiles": ListProfiles(),
@@ -76,6 +77,17 @@ class Works:
             "send": Send(),
             "send_command": SendCommand(),
         }
+
+    @cached_property
+    def apps(self) -> Apps:
+        bucket = self.fleet.settings.payload_bucket
+        return Apps(
+            objects=AppObjects(lambda: self.fleet.emulator.s3, bucket=bucket),
+            workflow_queue=lambda: self.queue,
+            settings=self.fleet.settings,
+            now=self.fleet.clock,
+            new_id=lambda: uuid.uuid4().hex,
+        )
 
     @cached_property
     def plans(self) -> Plans:
@@ -98,7 +110,7 @@ class Works:
             users=self.users,
             sealer=self.fleet.sealer,
             now=self.fleet.clock,
-            has_app=lambda _name: False,
+            has_app=self.apps.has_package,
             has_ade_profile=lambda _name: False,
         )
 
@@ -128,6 +140,7 @@ class Works:
             plans=self.plans,
             blueprint_plans=self.blueprint_plans,
             jobs=self.jobs,
+            apps=self.apps,
             workflow_queue=self.queue,
             now=self.fleet.clock,
         )
@@ -217,8 +230,3 @@ def _matches_one(one: Any, value: Any) -> bool:
     if "prefix" in one:
         return isinstance(value, str) and value.startswith(one["prefix"])
     return value is not None and value not in one["anything-but"]
-
-
-def content(**fields: Any) -> Content:
-    """Return a blueprint's content."""
-    return Content(**fields)

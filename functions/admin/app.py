@@ -15,6 +15,7 @@ from mdmlib.http import (
     v2,
     v2_ade,
     v2_ade_devices,
+    v2_apps,
     v2_blueprints,
     v2_checkin,
     v2_enrollment,
@@ -562,6 +563,42 @@ def list_enrollments() -> Response[str]:
 def get_enrollment(enrollment_id: str) -> Response[str]:
     """Tell of one enrollment."""
     return v2.get_enrollment(enrollment_id, admin_edge.decode(app.current_event), runtime.enrollment_service())
+
+
+@app.post("/v2/app-uploads")
+def post_app_upload() -> Response[str]:
+    """Begin to upload a package."""
+    return v2_apps.begin_upload(admin_edge.decode(app.current_event), runtime.apps())
+
+
+@app.get("/v2/app-uploads/<upload_id>")
+def get_app_upload(upload_id: str) -> Response[str]:
+    """Tell how far an upload is."""
+    return v2_apps.get_upload(upload_id, admin_edge.decode(app.current_event), runtime.apps())
+
+
+@app.post("/v2/app-uploads/<upload_id>/finished")
+def finish_app_upload(upload_id: str) -> Response[str]:
+    """Look into what was uploaded."""
+    return v2_apps.finish_upload(upload_id, admin_edge.decode(app.current_event), runtime.apps())
+
+
+@app.get("/v2/apps")
+def list_apps() -> Response[str]:
+    """List the apps."""
+    return v2_apps.list_apps(admin_edge.decode(app.current_event), runtime.apps())
+
+
+@app.get("/v2/apps/<name>")
+def get_app(name: str) -> Response[str]:
+    """Tell of one app."""
+    return v2_apps.get_app(name, admin_edge.decode(app.current_event), runtime.apps())
+
+
+@app.delete("/v2/apps/<name>")
+def delete_app(name: str) -> Response[str]:
+    """Forget an app."""
+    return v2_apps.delete_app(name, runtime.apps())
 
 
 @app.get("/v2/blueprints")

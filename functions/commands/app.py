@@ -17,6 +17,7 @@ from mdmlib.http import (
     etags,
     idempotency,
     micromdm,
+    micromdm_apps,
     micromdm_blueprints,
     micromdm_dep,
     micromdm_devices,
@@ -142,6 +143,18 @@ def list_blueprints() -> Response[str]:
 def delete_blueprints() -> Response[str]:
     """Forget blueprints."""
     return micromdm_blueprints.delete_blueprints(admin_edge.decode(app.current_event), runtime.blueprints())
+
+
+@app.put("/v1/apps")
+def put_app() -> Response[str]:
+    """Store an app."""
+    return micromdm_apps.put_app(micromdm_apps.decode(app.current_event), runtime.apps())
+
+
+@app.post("/v1/apps")
+def list_apps() -> Response[str]:
+    """List the apps."""
+    return micromdm_apps.list_apps(admin_edge.decode(app.current_event), runtime.apps())
 
 
 @app.put("/v1/config/certificate")

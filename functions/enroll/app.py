@@ -92,6 +92,12 @@ def get_crl(name: str) -> Response[bytes]:
     return enroll_edge.crl(name, runtime.revocation_lists())
 
 
+@app.get("/repo/<name>")
+def get_repository_file(name: str) -> Response[Any]:
+    """Hand out an app's manifest, or lead to its package."""
+    return enroll_edge.repository(name, runtime.apps())
+
+
 def _download(profile: bytes) -> Response[Any]:
     return enroll_edge.download(app.current_event, profile, runtime.enrollment_profiles().options().organization)
 

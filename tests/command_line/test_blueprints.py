@@ -2,7 +2,10 @@
 
 import json
 import plistlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Event, Thread
 
 import pytest
 
@@ -14,6 +17,7 @@ from mdmlib.settings import Settings
 from tests.admin_server import AdminServer
 from tests.command_lines import CommandLine
 from tests.fleet import Fleet
+from tests.packages import package
 from tests.queues import QueueSource
 from tests.workflows import Works
 
@@ -59,6 +63,39 @@ def test_devices_are_brought_to_a_blueprint_and_their_plans_are_shown(
     assert "No plan has failed" in picomdm("plans", "list", "--failed").out
     assert picomdm("blueprints", "apply", "all").code == 2
     assert source.count() == 0
+
+
+def test_a_package_is_uploaded_listed_shown_and_deleted(
+    works: Works, picomdm: CommandLine, aws: Emulator, environment: Settings, tmp_path: Path
+) -> None:
+    file = tmp_path / "munki.pkg"
+    file.write_bytes(package(filling=3_000_000))
+    with working_off(QueueSource(aws, environment.workflow_queue_url, lambda_handler)):
+        said = picomdm("apps", "upload", str(file))
+    assert (said.code, said.out) == (0, "Stored: Munki tools 6.1.\n")
+    assert "3.0" in picomdm("apps", "list").out
+    assert "ManagedSoftwareCenter 5.2" in picomdm("apps", "show", "munki.pkg").out
+    assert picomdm("apps", "delete", "munki.pkg").code == 0
+    assert "No apps" in picomdm("apps", "list").out
+    file.write_bytes(b"PK")
+    assert "no installer package" in picomdm("apps", "upload", str(file)).err
+    assert picomdm("apps", "upload", "nowhere.pkg").code == 2
+
+
+@contextmanager
+def working_off(source: QueueSource) -> Iterator[None]:
+    """Have a queue's messages worked off meanwhile."""
+    over = Event()
+
+    def work() -> None:
+        while not over.wait(0.05):
+            source.invoke()
+
+    thread = Thread(target=work)
+    thread.start()
+    yield
+    over.set()
+    thread.join()
 
 
 def test_devices_get_tags_and_values(works: Works, picomdm: CommandLine) -> None:

@@ -414,7 +414,7 @@ WRONG: list[tuple[str, str, bytes, int, str, str]] = [
     ("PUT", "/v1/blueprints", b'{"blueprint":{"name":"a"}}', 400, "missing_field", "uuid"),
     ("PUT", "/v1/blueprints", b'{"blueprint":{"name":"a","uuid":"x"}}', 400, "invalid_field", "uuid"),
     ("POST", "/v1/blueprints", b'{"FilterName":"nowhere"}', 404, "unknown_blueprint", ""),
-    ("PUT", "/v1/apps", b"", 404, "not_there_yet", ""),
+    ("PUT", "/v1/apps", b"", 400, "malformed_body", ""),
     ("PUT", "/v1/dep-tokens", b'{"p7m_content":"!"}', 400, "invalid_field", "p7m_content"),
     ("PUT", "/v1/dep-tokens", b"{}", 404, "ade_server_not_found", ""),
     ("GET", "/v1/dep/account", b"", 409, "ade_token_missing", ""),

@@ -15,6 +15,7 @@ from mdmlib.settings import Settings
 from mdmlib.store.sealing import Sealer
 from tests.deployment import Clock
 from tests.fleet import Fleet, FleetDevice
+from tests.packages import package
 from tests.workflows import Works
 
 MANIFEST = "https://apps.example.org/app.plist"
@@ -59,6 +60,9 @@ class Obedient:
         self.works, self.device = works, device
         self.done: list[str] = []
         self.profiles: dict[str, str] = {}
+        self.apps: dict[str, str] = {}
+        self.last: dict[str, Any] = {}
+        """The last command."""
         self.fails: dict[str, int] = {}
         """How often it still fails at commands of a request type."""
 
@@ -79,6 +83,7 @@ class Obedient:
     def _do(self, command: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         kind, uuid_ = command["Command"]["RequestType"], command["CommandUUID"]
         self.done.append(kind)
+        self.last = command["Command"]
         if self.fails.get(kind):
             self.fails[kind] -= 1
             chain = [{"ErrorCode": 7, "ErrorDomain": "D", "USEnglishDescription": "It cannot."}]
@@ -89,7 +94,9 @@ class Obedient:
                 {"PayloadIdentifier": name, "PayloadUUID": value} for name, value in self.profiles.items()
             ]
         elif kind == "InstalledApplicationList":
-            fields["InstalledApplicationList"] = []
+            fields["InstalledApplicationList"] = [
+                {"Identifier": name, "ShortVersion": version} for name, version in self.apps.items()
+            ]
         elif kind == "InstallProfile":
             installed = plistlib.loads(command["Command"]["Payload"])
             self.profiles[installed["PayloadIdentifier"]] = installed["PayloadUUID"]
@@ -354,6 +361,27 @@ def test_devices_share_the_commands_of_a_job(works: Works) -> None:
     assert len({device.idle() for device in devices}) == 1
     done = works.jobs.get(job.name)
     assert (done.state, done.examined, done.begun) == ("done", 4, 4)
+
+
+def test_an_uploaded_app_is_installed_where_the_device_has_another_version_and_removed_by_its_bundle(
+    works: Works,
+) -> None:
+    works.apps.store("munki.pkg", package())
+    blueprint(works, profiles=(), apps=[{"app": "munki.pkg"}])
+    device = mac(works)
+    obedient = Obedient(works, device)
+
+    assert obedient.obey() == ["InstalledApplicationList", "InstallApplication"]
+    assert obedient.last["ManifestURL"] == "https://mdm.example.org/repo/munki.plist"
+    for version, expected in (("5.1", 2), ("5.2", 1)):
+        obedient.apps = {"com.example.ManagedSoftwareCenter": version}
+        works.blueprint_plans.apply("D1", Wanted(("everybody",)), run=version, cause="request")
+        assert len(obedient.obey()) == expected
+
+    blueprint(works, profiles=())
+    works.blueprint_plans.apply("D1", Wanted(("everybody",), remove=True), run="r3", cause="request")
+    assert obedient.obey() == ["InstalledApplicationList", "RemoveApplication"]
+    assert obedient.last["Identifier"] == "com.example.ManagedSoftwareCenter"
 
 
 def test_a_new_plan_goes_on_with_what_the_former_has_not_done(works: Works) -> None:

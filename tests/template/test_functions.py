@@ -252,6 +252,7 @@ def test_nothing_is_public_but_the_device_edge(template: Template) -> None:
         "ANY /authproxy/{proxy+}",
         "GET /health",
         "GET /crl/{name}",
+        "GET /repo/{name}",
         "GET /mdm",
         "POST /mdm/account/{mode}",
         "PUT /mdm",

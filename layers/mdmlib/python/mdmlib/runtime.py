@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from mdmlib.services.ade_servers import AdeServers
     from mdmlib.services.ade_sync import AdeSyncs
     from mdmlib.services.api_keys import ApiKeys
+    from mdmlib.services.apps import Apps
     from mdmlib.services.auth_proxy import AuthProxy
     from mdmlib.services.blocking import Blocking
     from mdmlib.services.blueprint_jobs import BlueprintJobs
@@ -1065,7 +1066,7 @@ def plan_actions() -> "dict[str, Action]":
 
     return {
         "create_accounts": CreateAccounts(micromdm_users()),
-        "install_app": InstallApp(),
+        "install_app": InstallApp(apps()),
         "install_profile": InstallProfile(stored_profiles()),
         "list_apps": ListApps(),
         "list_profiles": ListProfiles(),
@@ -1096,6 +1097,31 @@ def plans() -> "Plans":
 
 
 @cache
+def s3_presigner() -> "S3Client":
+    """Return the client of S3 that makes URLs: in all regions they are good, and of the bucket's own address."""
+    client: S3Client = _client("s3", signature_version="s3v4", s3={"addressing_style": "virtual"})
+    return client
+
+
+@cache
+def apps() -> "Apps":
+    """Return the apps."""
+    import uuid
+
+    from mdmlib.services.apps import Apps
+    from mdmlib.store.app_objects import AppObjects
+
+    bind_tables()
+    return Apps(
+        objects=AppObjects(s3_presigner, bucket=settings().payload_bucket),
+        workflow_queue=workflow_queue,
+        settings=settings(),
+        now=now,
+        new_id=lambda: uuid.uuid4().hex,
+    )
+
+
+@cache
 def blueprints() -> "Blueprints":
     """Return the blueprints."""
     from mdmlib.services.blueprints import Blueprints
@@ -1105,7 +1131,7 @@ def blueprints() -> "Blueprints":
         users=micromdm_users(),
         sealer=sealer(),
         now=now,
-        has_app=lambda _name: False,
+        has_app=lambda name: apps().has_package(name),
         has_ade_profile=lambda _name: False,
     )
 
@@ -1148,6 +1174,7 @@ def workflow() -> "Workflow":
         plans=plans(),
         blueprint_plans=blueprint_plans(),
         jobs=blueprint_jobs(),
+        apps=apps(),
         workflow_queue=workflow_queue(),
         now=now,
     )

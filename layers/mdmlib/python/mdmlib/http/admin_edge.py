@@ -73,7 +73,7 @@ _OF_NANODEP: Final = re.compile(
     r"/proxy/|/v1/(dep_names|tokenpki|tokens|assigner|maidjwt|bypasscode)(/|$)|/v1/config/(?!certificate$)."
 )
 
-_LATER: Final = re.compile(r"/v1/(apps|dep)(/|$)|/boltbackup$")
+_LATER: Final = re.compile(r"/v1/dep(/|$)|/boltbackup$")
 
 _LONE_SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 # What Go's encoder escapes inside strings; none of them occurs in JSON outside of one.

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
 
     from mdmlib.clients.reverse_proxy import ForwardedAnswer
+    from mdmlib.services.apps import Apps
     from mdmlib.services.certificate_authority import CertificateAuthorityService
     from mdmlib.services.revocations import RevocationLists
 
@@ -128,6 +129,17 @@ def decode_proxied(event: "APIGatewayProxyEventV2") -> ProxiedRequest:
 def pass_back(answer: "ForwardedAnswer") -> Response[bytes]:
     """Answer as the server behind the authenticating proxy did."""
     return PassedBack(answer.status, body=answer.body, headers=dict(answer.headers))
+
+
+def repository(name: str, apps: "Apps") -> Response[Any]:
+    """Answer ``/repo/{name}``: a manifest, or where the package lies now."""
+    try:
+        download = apps.download(name)
+    except NotFoundError:
+        return Response(HTTPStatus.NOT_FOUND, body=b"")
+    if download.url is not None:
+        return Response(HTTPStatus.FOUND, body="", headers={"Location": download.url} | _NO_STORE)
+    return Response(HTTPStatus.OK, content_type="application/xml", body=download.manifest or b"", headers=_NO_STORE)
 
 
 def profile(body: bytes) -> Response[bytes]:

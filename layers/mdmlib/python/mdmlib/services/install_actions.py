@@ -1,6 +1,7 @@
 """Steps of blueprints: accounts, profiles, apps and commands, sent where the device differs."""
 
 import hashlib
+import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,8 +14,10 @@ from mdmlib.services.plan_actions import PlannedDevice, Send, Unneeded
 from mdmlib.services.plan_document import PlanDocument, Step
 
 if TYPE_CHECKING:
+    from mdmlib.services.apps import Apps
     from mdmlib.services.micromdm_users import MicroMDMUsers
     from mdmlib.services.stored_profiles import StoredProfiles
+    from mdmlib.store.tables import App
 
 _MAC: Final = "macOS"
 _REMOVED_WITH_MANAGEMENT: Final = 1
@@ -107,11 +110,16 @@ class RemoveProfile(Send):
 
 
 class InstallApp(_Installs):
-    """Installs an app by its manifest or from the App Store."""
+    """Installs an app: an uploaded one, one by its manifest, or one from the App Store."""
 
-    def command(self, step: Step, plan: PlanDocument, device: PlannedDevice) -> Mapping[str, Any]:  # noqa: ARG002 - as an Action
-        """Return InstallApplication, unless a plan of this enrollment has installed it."""
+    def __init__(self, apps: "Apps") -> None:
+        self._apps = apps
+
+    def command(self, step: Step, plan: PlanDocument, _device: PlannedDevice) -> Mapping[str, Any]:
+        """Return InstallApplication, unless the device has it, or a plan of this enrollment has installed it."""
         app = step.detail["app"]
+        if "app" in app:
+            return self._uploaded(step, plan, self._apps.get(app["app"]))
         step.detail["what"] = {"sha256": hashlib.sha256(str(sorted(app.items())).encode()).hexdigest()}
         if not plan.again and plan.known(step.detail["name"]) == step.detail["what"]:
             _note(step, plan)
@@ -123,11 +131,27 @@ class InstallApp(_Installs):
                 "ManagementFlags": _REMOVED_WITH_MANAGEMENT,
                 "Options": {"PurchaseMethod": 1},
             }
-        return {
-            "RequestType": "InstallApplication",
-            "ManifestURL": app["manifest_url"],
-            "ManagementFlags": _REMOVED_WITH_MANAGEMENT,
+        return _by_manifest(app["manifest_url"])
+
+    def _uploaded(self, step: Step, plan: PlanDocument, app: "App") -> Mapping[str, Any]:
+        """Return the command for an app that is here, of which it is known what it is on a device."""
+        bundles = (app.facts or {}).get("bundles") or {}
+        step.detail["what"] = {
+            "sha256": hashlib.sha256(
+                json.dumps([app.sha256s, app.uploaded_at if app.kind == "manifest" else 0], default=int).encode()
+            ).hexdigest()
         }
+        if bundles:
+            step.detail["what"]["bundle_id"] = next(iter(bundles))
+        listed = plan.apps or {}
+        there = {name: version for name, version in bundles.items() if name in listed}
+        has_it = bool(there) and all(listed[name] == version for name, version in there.items())
+        # What installs no app that a device would list is known by what was done alone.
+        was_sent = plan.known(step.detail["name"]) == step.detail["what"] and (not bundles or plan.apps is None)
+        if not plan.again and (has_it or was_sent):
+            _note(step, plan)
+            raise Unneeded("It is installed." if has_it else "It was installed before.")
+        return _by_manifest(self._apps.manifest_url(app))
 
 
 class RemoveApp(Send):
@@ -158,6 +182,10 @@ class SendCommand(_Installs):
             _note(step, plan)
             raise Unneeded("It was sent before.")
         return command
+
+
+def _by_manifest(url: str) -> dict[str, Any]:
+    return {"RequestType": "InstallApplication", "ManifestURL": url, "ManagementFlags": _REMOVED_WITH_MANAGEMENT}
 
 
 def _note(step: Step, plan: PlanDocument) -> None:

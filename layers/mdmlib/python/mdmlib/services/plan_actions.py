@@ -111,7 +111,7 @@ class ListApps(Send):
         """Note the apps and their versions."""
         listed = answer.get("InstalledApplicationList")
         plan.apps = {
-            entry["Identifier"]: str(entry.get("Version") or entry.get("ShortVersion") or "")
+            entry["Identifier"]: str(entry.get("ShortVersion") or entry.get("Version") or "")
             for entry in (listed if isinstance(listed, list) else ())
             if isinstance(entry, Mapping) and isinstance(entry.get("Identifier"), str)
         }

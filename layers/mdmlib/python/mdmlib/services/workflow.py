@@ -6,9 +6,10 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from mdmlib.errors import MalformedBodyError
-from mdmlib.services.workflow_queue import ENROLLED, JOB, RESULT, RESUME, WorkflowQueue
+from mdmlib.services.workflow_queue import ENROLLED, HASH_APP, JOB, RESULT, RESUME, WorkflowQueue
 
 if TYPE_CHECKING:
+    from mdmlib.services.apps import Apps
     from mdmlib.services.blueprint_jobs import BlueprintJobs
     from mdmlib.services.blueprint_plans import BlueprintPlans
     from mdmlib.services.plans import Plans
@@ -23,12 +24,14 @@ class Workflow:
         plans: "Plans",
         blueprint_plans: "BlueprintPlans",
         jobs: "BlueprintJobs",
+        apps: "Apps",
         workflow_queue: WorkflowQueue,
         now: Callable[[], datetime],
     ) -> None:
         self._plans = plans
         self._blueprint_plans = blueprint_plans
         self._jobs = jobs
+        self._apps = apps
         self._workflow_queue = workflow_queue
         self._now = now
 
@@ -44,6 +47,8 @@ class Workflow:
             self._resume(message)
         elif task == JOB:
             self._jobs.do_page(_text(message, "job"), int(message.get("step", 0)))
+        elif task == HASH_APP:
+            self._apps.hash_on(_text(message, "upload"))
         else:
             raise MalformedBodyError("A message of the workflow queue asks for nothing that is known.")
 

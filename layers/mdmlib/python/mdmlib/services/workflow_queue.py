@@ -7,6 +7,7 @@ A message is ``{"task": …, …}``:
 ``result``     ``enrollment_id``, ``command_uuid``: a device answered a plan's command (rules)
 ``resume``     ``enrollment_id``, ``kind``, ``run``, ``at``: a delay of a plan is over
 ``job``        ``job``, ``step``: a page of a job that brings blueprints to many
+``hash_app``   ``upload``: the next chunks of a package that was uploaded
 =============  ==================================================================================
 """
 
@@ -27,6 +28,7 @@ ENROLLED: Final = "enrolled"
 RESULT: Final = "result"
 RESUME: Final = "resume"
 JOB: Final = "job"
+HASH_APP: Final = "hash_app"
 
 LONGEST_DELAY: Final = 900
 """Of SQS. Whoever waits for longer is told again and again."""
@@ -49,6 +51,10 @@ class WorkflowQueue:
     def do_page(self, job_id: str, step: int) -> None:
         """Have the next page of a job done."""
         self._send({"task": JOB, "job": job_id, "step": step})
+
+    def hash_app(self, upload_id: str) -> None:
+        """Have the next chunks of an uploaded package hashed."""
+        self._send({"task": HASH_APP, "upload": upload_id})
 
     def _send(self, message: dict[str, Any], *, delay: int = 0) -> None:
         try:

@@ -671,6 +671,38 @@ class DeviceAttributes(ResourceItem, discriminator="device_attributes"):
     changed_at = NumberAttribute()
 
 
+class App(ResourceItem, discriminator="app"):
+    """Collection ``app``, name = a file's in ``/repo/``: a package, or a manifest that an administrator has made."""
+
+    kind = UnicodeAttribute()
+    """``package`` or ``manifest``."""
+    manifest = BinaryAttribute(null=True, legacy_encoding=False)
+    """Of a manifest: the property list as it was uploaded."""
+    object_key = UnicodeAttribute(null=True)
+    """Of a package: where it lies in the payload bucket, as it was uploaded: devices fetch it from there."""
+    size = NumberAttribute()
+    facts: JSONAttribute = JSONAttribute(null=True)
+    """Fields of ``apple.package.PackageFacts``."""
+    sha256s: JSONAttribute = JSONAttribute(null=True)
+    """Of each chunk, hex."""
+    uploaded_at = NumberAttribute()
+
+
+class AppUpload(ResourceItem, discriminator="app_upload"):
+    """Collection ``app_upload``, name = a random id: a package on its way into the bucket."""
+
+    app = UnicodeAttribute()
+    """The name that it is to have."""
+    size = NumberAttribute()
+    state = UnicodeAttribute()
+    """``uploading``, ``hashing``, ``ready`` or ``refused``."""
+    reason = UnicodeAttribute(null=True)
+    facts: JSONAttribute = JSONAttribute(null=True)
+    sha256s: JSONAttribute = JSONAttribute(null=True)
+    """Of the chunks that have been read by now."""
+    created_at = NumberAttribute()
+
+
 class BlueprintJob(ResourceItem, discriminator="blueprint_job"):
     """Collection ``blueprint_job``, name = the job's id: blueprints on their way to many devices, page by page."""
 
