@@ -15,6 +15,7 @@ from local.administrator import Administrator
 from local.device import SimulatedDevice
 from local.life import World
 from local.stack import Stack
+from tests.ade_portal import Portal
 
 KEY = "the key of the former server"
 
@@ -126,10 +127,34 @@ def test_the_push_certificate_is_shown_in_both_forms(world: World, call: Call) -
 
 
 def test_what_is_not_there_is_told_in_a_form_that_clients_read(call: Call) -> None:
-    answer = call("POST", "/v1/blueprints", body=b"{}")
+    answer = call("PUT", "/v1/apps", body=b"{}")
 
     assert (answer.status_code, answer.json()["code"]) == (404, "not_there_yet")
     assert answer.headers["content-type"] == "application/json; charset=utf-8"
+
+
+@pytest.mark.parametrize("user", ["signed", "depserver"])
+def test_nanodeps_scripts_set_up_a_server_and_ask_apple_through_the_proxy(
+    stack: Stack, scripts: httpx.Client, administrator: Administrator, user: str
+) -> None:
+    portal, name = Portal(stack.ade.control), f"by-{user}"
+
+    def ask(method: str, path: str, body: bytes = b"") -> httpx.Response:
+        if user == "signed":
+            headers = {"Content-Type": "application/json" if body.startswith(b"{") else "application/octet-stream"}
+            return administrator.request(method, path, body=body, headers=headers if body else None)
+        return scripts.request(method, path, content=body, auth=(user, KEY))
+
+    certificate = ask("GET", f"/v1/tokenpki/{name}").text
+    assert ask("PUT", f"/v1/tokenpki/{name}", portal.token(certificate)).json()["consumer_key"]
+    devices = json.dumps({"devices": portal.buy()}).encode()
+    told = [ask("GET", f"/proxy/{name}/account"), ask("POST", f"/proxy/{name}/devices", devices)]
+    assert [answer.status_code for answer in told] == [200, 200]
+    assert told[0].json()["server_name"] == portal.name()
+    refused = ask("GET", f"/proxy/{name}/profile?profile_uuid=none")
+    assert (refused.status_code, refused.text) == (404, "NOT_FOUND")
+    assert administrator.request("DELETE", f"/v2/ade-servers/{name}").status_code == 204
+    assert "x-adm-auth-session" not in told[0].headers
 
 
 @pytest.mark.parametrize("user", ["micromdm", "nanomdm"])

@@ -25,6 +25,7 @@ from local.customer import Customer
 from local.device import Hardware, ServerRefused, SimulatedApns, SimulatedDevice
 from local.life import World
 from local.stack import Stack
+from tests.ade_portal import Portal
 from tests.e2e.stored import Stored, scan
 
 BASE64 = re.compile(rb"[A-Za-z0-9+/_-]{24,}={0,2}")
@@ -141,8 +142,26 @@ def hidden(stack: Stack, world: World) -> Secrets:
 
 
 @pytest.fixture(scope="module")
+def apple_asked(stack: Stack, world: World, hidden: Secrets) -> Iterator[None]:
+    """A server of Apple Business Manager with its token, and a device that is locked."""
+    portal, path = Portal(stack.ade.control), "/v2/ade-servers/secrets"
+    with Administrator(world.admin_url, world.keys) as administrator:
+        certificate = administrator.request("PUT", path).json()["staged_certificate"]
+        assert administrator.request("PUT", f"{path}/token", body=portal.token(certificate)).status_code == 200
+        token = administrator.request("GET", "/v1/tokens/secrets")
+        for name in ("consumer_key", "consumer_secret", "access_token", "access_secret"):
+            hidden.add(f"Apple's token: {name}", token.json()[name])
+        assert administrator.request("PUT", "/v1/tokens/secrets", body=token.content[:-3]).status_code == 400
+        locked = {"serial_number": portal.buy()[0]}
+        answer = administrator.request("POST", f"{path}/activation-locks", document=locked)
+        hidden.add("bypass code", answer.json()["bypass_code"])
+        yield
+        administrator.request("DELETE", path)
+
+
+@pytest.fixture(scope="module")
 def in_queues(
-    stack: Stack, world: World, tap: str, hidden: Secrets, ready_for_enrollment: None
+    stack: Stack, world: World, tap: str, hidden: Secrets, ready_for_enrollment: None, apple_asked: None
 ) -> Mapping[str, list[bytes]]:
     """Devices with secrets live, while the workers of all queues stand still; what was in each queue then."""
     with Administrator(world.admin_url, world.keys) as administrator:
