@@ -14,7 +14,7 @@
                                    it starts anew, so that nothing is left of what it kept in memory
 ========================  =======  ==================================================================================
 
-At the end, the push service must have seen nothing that a device or Apple would have objected to, and webhooks nothing
+At the end, Apple's services must have seen nothing that they would have objected to, and webhooks nothing
 that is not as the schemas of events say.
 """
 
@@ -39,7 +39,7 @@ from tests.event_schemas import assert_conforms
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     stack = Stack.start(tmp_path_factory.mktemp("stack"), parameters={"BasicAuth": "true"})
     yield stack
-    violations = stack.apns.control.violations()
+    violations = [*stack.apns.control.violations(), *stack.ade.control.violations()]
     for name, log in stack.logs().items():
         # Beside those of the emulator and the simulators, in the directory that pytest keeps.
         (stack.directory / f"function-{name}.log").write_text(log)

@@ -144,6 +144,23 @@ def test_a_profile_is_told_to_apple_and_assigned_by_its_name(gateway: Gateway, p
 
 
 @pytest.mark.usefixtures("server")
+def test_a_device_that_moved_to_another_server_is_told_as_such(gateway: Gateway, portal: Portal) -> None:
+    put(gateway, f"{PROFILES}/pupils", {})
+    other = gateway.request("PUT", f"{SERVERS}/other").document["staged_certificate"]
+    portal.token(other, server="other")
+    [moved] = portal.buy()
+    portal.control.buy(portal.name("other"), [moved])
+    for path, more in (
+        ("assignments", {"profile": "pupils"}),
+        ("unassignments", {}),
+        ("disownments", {"confirm": True}),
+    ):
+        answer = gateway.post(f"{SERVERS}/school/{path}", {"serial_numbers": [moved], **more})
+        assert answer.document["devices"] == {moved: "NOT_ACCESSIBLE"}
+    assert portal.control.device(moved)["server"] == portal.name("other")
+
+
+@pytest.mark.usefixtures("server")
 def test_a_throttled_device_says_when_it_may_be_tried_again(gateway: Gateway, portal: Portal) -> None:
     put(gateway, f"{PROFILES}/pupils", {})
     bought = portal.buy(2)

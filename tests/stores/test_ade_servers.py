@@ -16,6 +16,7 @@ from mdmlib.settings import Settings
 from mdmlib.store.ade_servers import AdeServerStore
 from mdmlib.store.sealing import Sealer
 from mdmlib.store.tables import AdeServer
+from tests import interruptions
 from tests.ade_portal import Portal
 from tests.deployment import Clock
 
@@ -65,6 +66,33 @@ def test_a_certificate_is_the_same_until_its_token_arrives(servers: AdeServers, 
     assert (imported.certificate, imported.staged_certificate) == (first, None)
     assert servers.names() == ["school"]
     assert servers.stage("school") != first
+
+
+def test_two_who_ask_for_a_certificate_at_once_are_given_the_same(servers: AdeServers) -> None:
+    others = []
+    interruptions.before_next_write(lambda: others.append(servers.stage("school")))
+
+    assert servers.stage("school") == others[0] == servers.get("school").staged_certificate
+
+
+def test_a_token_that_comes_while_another_one_is_imported_is_not_overwritten(servers: AdeServers, portal: Desk) -> None:
+    first, second = portal.file(), portal.file()
+    interruptions.before_next_write(lambda: servers.import_file("school", second))
+
+    with pytest.raises(ConflictError) as overtaken:
+        servers.import_file("school", first)
+
+    assert overtaken.value.code == "changed_meanwhile"
+    assert servers.client("school").account()["server_name"] == portal.name()
+    assert servers.import_file("school", second).problem is None, "the same file again"
+
+
+def test_a_server_that_is_deleted_meanwhile_does_not_come_back(servers: AdeServers, portal: Desk) -> None:
+    file = portal.file()
+    interruptions.before_next_write(lambda: servers.delete("school"))
+    with pytest.raises(ConflictError):
+        servers.import_file("school", file)
+    assert servers.list() == []
 
 
 def test_after_the_import_apple_tells_who_it_is_and_devices_get_their_tokens(
