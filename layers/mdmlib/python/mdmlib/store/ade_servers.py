@@ -35,7 +35,9 @@ class AdeServerStore:
             if not isinstance(server, AdeServer) or not server.server_uuid or not server.private_key:
                 continue
             key = load_der_private_key(
-                self._sealer.open(server.private_key, place=f"{COLLECTION}/{server.name}"), password=None
+                self._sealer.open(server.private_key, place=f"{COLLECTION}/{server.name}"),
+                password=None,
+                unsafe_skip_rsa_key_validation=True,
             )
             # Apple takes certificates of RSA keys only.
             if isinstance(key, RSAPrivateKey):
