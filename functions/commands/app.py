@@ -222,6 +222,33 @@ def assign_dep_profile() -> Response[str]:
     return micromdm_dep.assign_profile(request, runtime.ade_servers(), runtime.ade_assignments())
 
 
+@app.post("/v1/dep/syncnow")
+def sync_dep_now() -> Response[str]:
+    """Have Apple's list of devices read now."""
+    return micromdm_dep.sync_now(admin_edge.decode(app.current_event), runtime.ade_servers(), runtime.ade_syncs())
+
+
+@app.post("/v1/dep/autoassigners")
+def put_dep_autoassigner() -> Response[str]:
+    """Give all devices a profile."""
+    request, rules = admin_edge.decode(app.current_event), runtime.ade_assignment_rules()
+    return micromdm_dep.put_autoassigner(request, runtime.ade_servers(), rules, runtime.ade_syncs())
+
+
+@app.get("/v1/dep/autoassigners")
+def list_dep_autoassigners() -> Response[str]:
+    """Show the profile that all devices get."""
+    request = admin_edge.decode(app.current_event)
+    return micromdm_dep.list_autoassigners(request, runtime.ade_servers(), runtime.ade_assignment_rules())
+
+
+@app.delete("/v1/dep/autoassigners")
+def delete_dep_autoassigner() -> Response[str]:
+    """Give it to no more devices."""
+    request = admin_edge.decode(app.current_event)
+    return micromdm_dep.delete_autoassigner(request, runtime.ade_servers(), runtime.ade_assignment_rules())
+
+
 @app.get("/v1/dep_names")
 def list_dep_names() -> Response[str]:
     """List the names of Apple's servers."""
@@ -274,7 +301,8 @@ def get_assigner(name: str) -> Response[str]:
 def put_assigner(name: str) -> Response[str]:
     """Give a server's devices a profile."""
     request = admin_edge.decode(app.current_event)
-    return nanodep.put_assigner(name, request, runtime.ade_servers(), runtime.ade_assignment_rules())
+    rules, syncs = runtime.ade_assignment_rules(), runtime.ade_syncs()
+    return nanodep.put_assigner(name, request, runtime.ade_servers(), rules, syncs)
 
 
 @app.get("/v1/maidjwt/<name>")

@@ -127,9 +127,9 @@ def test_the_push_certificate_is_shown_in_both_forms(world: World, call: Call) -
 
 
 def test_what_is_not_there_is_told_in_a_form_that_clients_read(call: Call) -> None:
-    answer = call("PUT", "/v1/apps", body=b"{}")
+    answer = call("PUT", "/v1/nothing", body=b"{}")
 
-    assert (answer.status_code, answer.json()["code"]) == (404, "not_there_yet")
+    assert (answer.status_code, answer.json()["code"]) == (404, "unknown_route")
     assert answer.headers["content-type"] == "application/json; charset=utf-8"
 
 

@@ -12,7 +12,10 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from functions.commands import app as function
 from local.ade.client import AdeSimulator
+from local.emulator import Emulator
 from mdmlib import runtime
+from mdmlib.settings import Settings
+from tests.ade_function import invoked
 from tests.ade_portal import Portal
 from tests.api_description import DescribedGateway
 from tests.gateway import Answer, Gateway
@@ -171,6 +174,30 @@ def test_one_of_several_servers_is_named(scripts: Scripts, portal: Portal) -> No
     asked = scripts.request("GET", "/v1/dep/account", query={"server": "company"})
     assert asked.document["server_name"] == portal.name("company")
     assert scripts.mdmctl("GET", "/v1/dep/account").document["server_name"] == portal.name()
+
+
+@pytest.mark.usefixtures("configured")
+def test_mdmctl_has_all_devices_given_a_profile(scripts: Scripts, aws: Emulator, environment: Settings) -> None:
+    path = "/v1/dep/autoassigners"
+    assert scripts.mdmctl("GET", path).body == b'{\n  "autoassigners": null\n}\n'
+    put = scripts.mdmctl("POST", path, b'{"filter":"*","profile_uuid":"0F8DEA11C72B405F8142A06A29FDF754"}\n')
+    assert (put.status, put.body) == (200, b"{}\n")
+    assert scripts.mdmctl("GET", path).document == {
+        "autoassigners": [{"filter": "*", "profile_uuid": "0F8DEA11C72B405F8142A06A29FDF754"}]
+    }
+    assert scripts.mdmctl("POST", path, b'{"filter":"C02*","profile_uuid":"0F8D"}').document["field"] == "filter"
+    assert scripts.mdmctl("POST", path, b'{"filter":"*"}').document["field"] == "profile_uuid"
+    assert scripts.mdmctl("DELETE", path, b'{"filter":"*"}').body == b"{}\n"
+    assert scripts.mdmctl("GET", path).document == {"autoassigners": None}
+
+
+@pytest.mark.usefixtures("configured")
+def test_a_script_has_apples_list_read_now(scripts: Scripts, aws: Emulator, environment: Settings) -> None:
+    assert scripts.mdmctl("POST", "/v1/dep/syncnow").status == 503
+    with invoked(aws, environment):
+        answer = scripts.mdmctl("POST", "/v1/dep/syncnow")
+    assert (answer.status, answer.body, answer.headers.get("content-type")) == (200, b"", None)
+    assert runtime.ade_syncs().state("default").requested_ms > 0
 
 
 # NanoDEP

@@ -73,8 +73,6 @@ _OF_NANODEP: Final = re.compile(
     r"/proxy/|/v1/(dep_names|tokenpki|tokens|assigner|maidjwt|bypasscode)(/|$)|/v1/config/(?!certificate$)."
 )
 
-_LATER: Final = re.compile(r"/v1/dep(/|$)|/boltbackup$")
-
 _LONE_SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 # What Go's encoder escapes inside strings; none of them occurs in JSON outside of one.
 _GO_ESCAPES: Final = {
@@ -267,8 +265,6 @@ def register_error_handlers(app: "APIGatewayHttpResolver") -> None:
         event = app.current_event
         called = f"{event.http_method} {event.raw_path}"
         unknown = NotFoundError(f"There is no {called} here.", code="unknown_route")
-        if _LATER.match(event.raw_path):
-            unknown = NotFoundError(f"PicoMDM does not have MicroMDM's {called} yet.", code="not_there_yet")
         return refusal(unknown, dialect=dialect_of(event))
 
 

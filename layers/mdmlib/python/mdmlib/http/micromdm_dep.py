@@ -8,24 +8,28 @@ from base64 import b64encode
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
+from aws_lambda_powertools.event_handler import Response
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from mdmlib.apple.ade_profile import CERTIFICATES, FLAGS, TEXTS, checked_profile
-from mdmlib.errors import AdeTokenMissingError, NotFoundError
+from mdmlib.errors import AdeTokenMissingError, BadRequestError, NotFoundError
 from mdmlib.http.admin_edge import AdminRequest, answer_micromdm
 from mdmlib.http.go_fields import GoFields
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from aws_lambda_powertools.event_handler import Response
     from cryptography import x509
 
+    from mdmlib.services.ade_assignment_rules import AdeAssignmentRules
     from mdmlib.services.ade_assignments import AdeAssignments
     from mdmlib.services.ade_profiles import AdeProfiles
     from mdmlib.services.ade_servers import AdeServers
+    from mdmlib.services.ade_sync import AdeSyncs
 
 DEFAULT: Final = "default"
+
+_EVERY: Final = "*"
 
 _NOT_CONFIGURED: Final = "DEP not configured yet. add a DEP token to enable DEP"
 _LONGEST_CERTIFICATE: Final = 20_000
@@ -186,6 +190,55 @@ def assign_profile(request: AdminRequest, servers: "AdeServers", assignments: "A
     )
     devices = dict(sorted(outcomes.statuses.items()))
     return answer_micromdm(HTTPStatus.OK, {"profile_uuid": outcomes.profile_uuid, "devices": devices})
+
+
+# What MicroMDM does with devices that it hears of
+
+
+def sync_now(request: AdminRequest, servers: "AdeServers", syncs: "AdeSyncs") -> "Response[str]":
+    """``POST /v1/dep/syncnow``: have Apple's list of devices read now; that of each server, unless one is asked for."""
+    name = _with_token(request, servers)
+    for each in [name] if request.query.get("server") else servers.names():
+        syncs.request(each)
+    return Response(HTTPStatus.OK, body="")
+
+
+def put_autoassigner(
+    request: AdminRequest, servers: "AdeServers", rules: "AdeAssignmentRules", syncs: "AdeSyncs"
+) -> "Response[str]":
+    """``POST /v1/dep/autoassigners``: give a profile that Apple knows to all devices, those that are there as well."""
+    fields = GoFields(request.json())
+    _check_filter(fields)
+    profile_uuid = fields.text("profile_uuid")
+    if not profile_uuid:
+        raise BadRequestError("profile_uuid is missing.", code="missing_field", field="profile_uuid")
+    name = _with_token(request, servers)
+    rules.set_assigner(name, profile_uuid)
+    syncs.nudge(name)
+    return answer_micromdm(HTTPStatus.OK, {})
+
+
+def list_autoassigners(request: AdminRequest, servers: "AdeServers", rules: "AdeAssignmentRules") -> "Response[str]":
+    """``GET /v1/dep/autoassigners``: the profile that all devices get."""
+    profile_uuid = rules.assigner(_with_token(request, servers))
+    found = [{"filter": _EVERY, "profile_uuid": profile_uuid}] if profile_uuid else None
+    return answer_micromdm(HTTPStatus.OK, {"autoassigners": found})
+
+
+def delete_autoassigner(request: AdminRequest, servers: "AdeServers", rules: "AdeAssignmentRules") -> "Response[str]":
+    """``DELETE /v1/dep/autoassigners``: give it to no more devices; those that have it keep it."""
+    _check_filter(GoFields(request.json()))
+    rules.set_assigner(_with_token(request, servers), None)
+    return answer_micromdm(HTTPStatus.OK, {})
+
+
+def _check_filter(fields: GoFields) -> None:
+    if fields.text("filter") != _EVERY:
+        raise BadRequestError(
+            'MicroMDM knows the filter "*" alone; rules (/v2/ade-assignment-rules) can be for some devices.',
+            code="invalid_field",
+            field="filter",
+        )
 
 
 def _with_token(request: AdminRequest, servers: "AdeServers") -> str:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from mdmlib.services.ade_assignment_rules import AdeAssignmentRules
     from mdmlib.services.ade_servers import AdeServers
+    from mdmlib.services.ade_sync import AdeSyncs
 
 _COMMON_NAME: Final = "depserver"
 _MAX_DAYS: Final = 36_500
@@ -113,12 +114,13 @@ def get_assigner(name: str, servers: "AdeServers", rules: "AdeAssignmentRules") 
 
 
 def put_assigner(
-    name: str, request: AdminRequest, servers: "AdeServers", rules: "AdeAssignmentRules"
+    name: str, request: AdminRequest, servers: "AdeServers", rules: "AdeAssignmentRules", syncs: "AdeSyncs"
 ) -> "Response[str]":
     """``PUT /v1/assigner/{name}?profile_uuid=…``: give it to all of them; an empty one to none."""
     profile_uuid = Fields(request.query, known=("profile_uuid",)).text("profile_uuid")
     servers.get(name)
     rules.set_assigner(name, profile_uuid)
+    syncs.nudge(name)
     return answer_nanodep(HTTPStatus.OK, {"profile_uuid": profile_uuid or ""})
 
 
