@@ -4,6 +4,7 @@ import json
 import re
 import shlex
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ def prose(document: Path) -> str:
     return re.sub(r"^```.*?^```$", "", document.read_text(), flags=re.MULTILINE | re.DOTALL)
 
 
+@cache
 def anchors(document: Path) -> set[str]:
     """Return the anchors of a document's headings, as GitHub makes them."""
     headings = re.findall(r"^#+ (.+)$", prose(document), re.MULTILINE)
@@ -167,8 +169,14 @@ def test_every_command_that_is_shown_exists(document: Path) -> None:
             assert_picomdm_takes(words)
 
 
+@cache
+def all_commands() -> Any:
+    """Return the command line, which takes a while to make."""
+    return typer.main.get_command(command_line)
+
+
 def assert_picomdm_takes(words: list[str]) -> None:
-    command = typer.main.get_command(command_line)
+    command = all_commands()
     while words[0].startswith("--"):
         option = next(each for each in command.params if words[0] in each.opts)
         words = words[1 if getattr(option, "is_flag", False) else 2 :]
