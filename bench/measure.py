@@ -41,6 +41,8 @@ class Request:
     """Puts things back as the request needs them; before each one, and not measured."""
     batches: int = BATCHES
     batch: int = BATCH
+    target: float | None = TARGET
+    """How many times its bare calls it may take; None: nobody has said."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,8 @@ class Row:
 
     request: Request
     calls: Sequence[str]
+    written: int
+    """How many items are written."""
     handler: Sequence[Cost]
     bare: Sequence[Cost]
     rsa: Sequence[Cost]
@@ -111,7 +115,8 @@ def measure(request: Request) -> Row:
         costs = _time([bare, request.rsa] * request.batch)
         bare_costs.append(mean(costs[::2]))
         rsa_costs.append(mean(costs[1::2]))
-    return Row(request, [operation for _, operation, _ in bare.calls], handler_costs, bare_costs, rsa_costs)
+    calls = [operation for _, operation, _ in bare.calls]
+    return Row(request, calls, bare.written, handler_costs, bare_costs, rsa_costs)
 
 
 def mean(costs: Sequence[Cost]) -> Cost:
@@ -157,6 +162,11 @@ class Recorder:
         for method, params in self._methods:
             method(**params)
 
+    @property
+    def written(self) -> int:
+        """How many items of DynamoDB the calls write."""
+        return sum(_written(operation, params) for _, operation, params in self.calls)
+
     def _record(self, params: dict[str, Any], model: OperationModel, **_: object) -> None:
         copy = deepcopy(params)
         copy.pop("ClientRequestToken", None)
@@ -167,6 +177,14 @@ class Recorder:
 @cache
 def _plain_client(service: str) -> Any:  # noqa: ANN401 - of any service
     return boto3.client(service)  # type: ignore[call-overload]
+
+
+def _written(operation: str, params: dict[str, Any]) -> int:
+    if operation == "BatchWriteItem":
+        return sum(len(requests) for requests in params["RequestItems"].values())
+    if operation == "TransactWriteItems":
+        return sum("ConditionCheck" not in item for item in params["TransactItems"])
+    return int(operation in {"PutItem", "UpdateItem", "DeleteItem"})
 
 
 def _always_true(params: Any) -> None:  # noqa: ANN401 - any part of a request

@@ -98,8 +98,11 @@ class Enrollments:
         first_shard, after_id = _read_position(after)
         found: list[Enrollment] = []
         examined = 0
+        is_filtered = bool(types or states)
         for shard in range(first_shard, tables.SHARDS):
-            for record in _listed(shard, after_id if shard == first_shard else ""):
+            # What is read is paid for: without a filter, not more than has room.
+            at_a_time = _INDEX_PAGE if is_filtered else limit - len(found)
+            for record in _listed(shard, after_id if shard == first_shard else "", at_a_time):
                 examined += 1
                 if _wanted(record, types, states):
                     found.append(record)
@@ -250,9 +253,9 @@ class Enrollments:
             raise
 
 
-def _listed(shard: int, after: str) -> Iterator[Enrollment]:
+def _listed(shard: int, after: str, at_a_time: int) -> Iterator[Enrollment]:
     condition = EnrollmentItem.enrollment_id > after if after else None
-    for record in EnrollmentItem.listing.query(f"{shard:x}", condition, page_size=_INDEX_PAGE):
+    for record in EnrollmentItem.listing.query(f"{shard:x}", condition, page_size=at_a_time):
         if isinstance(record, Enrollment):
             yield record
 
