@@ -379,7 +379,8 @@ def post_ade_certificate(name: str) -> Response[str]:
 @app.put("/v2/ade-servers/<name>/token")
 def put_ade_token(name: str) -> Response[str]:
     """Import a token of Apple's portal."""
-    return v2_ade.put_token(name, admin_edge.decode(app.current_event), runtime.ade_servers())
+    request = admin_edge.decode(app.current_event)
+    return v2_ade.put_token(name, request, runtime.ade_servers(), runtime.ade_syncs())
 
 
 @app.get("/v2/ade-servers/<name>/account")
@@ -463,7 +464,8 @@ def list_ade_profiles() -> Response[str]:
 @app.put("/v2/ade-profiles/<name>")
 def put_ade_profile(name: str) -> Response[str]:
     """Say what devices do when they are switched on."""
-    return v2_ade.put_profile(name, admin_edge.decode(app.current_event), runtime.ade_profiles())
+    request = admin_edge.decode(app.current_event)
+    return v2_ade.put_profile(name, request, runtime.ade_profiles(), runtime.ade_syncs())
 
 
 @app.get("/v2/ade-profiles/<name>")
@@ -475,7 +477,7 @@ def get_ade_profile(name: str) -> Response[str]:
 @app.delete("/v2/ade-profiles/<name>")
 def delete_ade_profile(name: str) -> Response[str]:
     """Forget a profile of ADE."""
-    return v2_ade.delete_profile(name, runtime.ade_profiles())
+    return v2_ade.delete_profile(name, admin_edge.decode(app.current_event), runtime.ade_profiles())
 
 
 @app.put("/v2/minimum-os-versions/<platform>")

@@ -179,7 +179,7 @@ def get_dep_tokens() -> Response[str]:
 @app.put("/v1/dep-tokens")
 def put_dep_token() -> Response[str]:
     """Import a token of Apple's portal."""
-    return micromdm_dep.put_token(admin_edge.decode(app.current_event), runtime.ade_servers())
+    return micromdm_dep.put_token(admin_edge.decode(app.current_event), runtime.ade_servers(), runtime.ade_syncs())
 
 
 @app.get("/v1/dep/account")
@@ -264,7 +264,8 @@ def get_token_pki(name: str) -> Response[str]:
 @app.put("/v1/tokenpki/<name>")
 def put_token_pki(name: str) -> Response[str]:
     """Import a token of Apple's portal."""
-    return nanodep.import_token_file(name, admin_edge.decode(app.current_event), runtime.ade_servers())
+    request = admin_edge.decode(app.current_event)
+    return nanodep.import_token_file(name, request, runtime.ade_servers(), runtime.ade_syncs())
 
 
 @app.get("/v1/tokens/<name>")
@@ -276,7 +277,8 @@ def get_dep_server_token(name: str) -> Response[str]:
 @app.put("/v1/tokens/<name>")
 def put_dep_server_token(name: str) -> Response[str]:
     """Take a token in clear."""
-    return nanodep.put_token(name, admin_edge.decode(app.current_event), runtime.ade_servers())
+    request = admin_edge.decode(app.current_event)
+    return nanodep.put_token(name, request, runtime.ade_servers(), runtime.ade_syncs())
 
 
 @app.get("/v1/config/<name>")

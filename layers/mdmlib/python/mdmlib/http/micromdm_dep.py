@@ -102,14 +102,16 @@ def get_tokens(request: AdminRequest, servers: "AdeServers") -> "Response[str]":
     return answer_micromdm(HTTPStatus.OK, {"dep_tokens": tokens or None, "public_key": b64encode(der).decode()})
 
 
-def put_token(request: AdminRequest, servers: "AdeServers") -> "Response[str]":
+def put_token(request: AdminRequest, servers: "AdeServers", syncs: "AdeSyncs") -> "Response[str]":
     """``PUT /v1/dep-tokens``: a token's file takes the place of the former.
 
     That of another server in Apple's portal does so with ``force=1`` alone, which is ours.
     """
     file = GoFields(request.json()).data("p7m_content")
     force = request.query.get("force", "") not in {"", "0", "false"}
-    servers.import_file(server_of(request, servers), file, force=force)
+    name = server_of(request, servers)
+    servers.import_file(name, file, force=force)
+    syncs.nudge(name)
     return answer_micromdm(HTTPStatus.OK, {})
 
 

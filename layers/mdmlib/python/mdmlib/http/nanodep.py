@@ -78,9 +78,10 @@ def get_certificate(name: str, request: AdminRequest, servers: "AdeServers") -> 
     )
 
 
-def import_token_file(name: str, request: AdminRequest, servers: "AdeServers") -> "Response[str]":
+def import_token_file(name: str, request: AdminRequest, servers: "AdeServers", syncs: "AdeSyncs") -> "Response[str]":
     """``PUT /v1/tokenpki/{name}``: a token's file takes the place of the former token; with it comes the new key."""
     servers.import_file(name, request.body, force=_force(request))
+    syncs.nudge(name)
     return answer_nanodep(HTTPStatus.OK, _token(servers.token(name)))
 
 
@@ -89,9 +90,10 @@ def get_token(name: str, servers: "AdeServers") -> "Response[str]":
     return answer_nanodep(HTTPStatus.OK, _token(servers.token(name)))
 
 
-def put_token(name: str, request: AdminRequest, servers: "AdeServers") -> "Response[str]":
+def put_token(name: str, request: AdminRequest, servers: "AdeServers", syncs: "AdeSyncs") -> "Response[str]":
     """``PUT /v1/tokens/{name}``: a token that was decrypted elsewhere."""
     servers.import_token(name, AdeToken.from_document(request.json()), force=_force(request))
+    syncs.nudge(name)
     return answer_nanodep(HTTPStatus.OK, _token(servers.token(name)))
 
 

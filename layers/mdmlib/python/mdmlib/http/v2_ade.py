@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from mdmlib.apple.ade_profile import KEYS
 from mdmlib.errors import BadRequestError, PicoMDMError
 from mdmlib.http.admin_edge import AdminRequest, answer_v2, no_content
+from mdmlib.http.etags import seen
 from mdmlib.http.fields import Fields
 from mdmlib.http.v2 import rfc3339
 from mdmlib.services.ade_assignments import MOST
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from mdmlib.services.ade_assignments import AdeAssignments, DeviceOutcomes
     from mdmlib.services.ade_profiles import AdeProfiles, StoredAdeProfile
     from mdmlib.services.ade_servers import AdeServerInfo, AdeServers
+    from mdmlib.services.ade_sync import AdeSyncs
+    from mdmlib.store.unchanged import OnlyIf
 
 _LONGEST_URL: Final = 2_048
 
@@ -69,13 +72,15 @@ def stage_certificate(name: str, request: AdminRequest, servers: "AdeServers") -
     return answer_v2(HTTPStatus.CREATED, {"certificate": _pem(servers.stage(name))})
 
 
-def put_token(name: str, request: AdminRequest, servers: "AdeServers") -> "Response[str]":
-    """``PUT /v2/ade-servers/{name}/token``: the body is the file that Apple's portal lets people download."""
+def put_token(name: str, request: AdminRequest, servers: "AdeServers", syncs: "AdeSyncs") -> "Response[str]":
+    """``PUT /v2/ade-servers/{name}/token``: the body is the file that Apple's portal lets people download.
+
+    Apple's list of devices is read with it at once; nobody waits for that.
+    """
     query = Fields(request.query, known=("force",))
-    return answer_v2(
-        HTTPStatus.OK,
-        _server(servers.import_file(name, request.body, force=query.flag("force", default=False))),
-    )
+    imported = servers.import_file(name, request.body, force=query.flag("force", default=False))
+    syncs.nudge(name)
+    return answer_v2(HTTPStatus.OK, _server(imported))
 
 
 def get_account(name: str, request: AdminRequest, servers: "AdeServers") -> "Response[str]":
@@ -208,19 +213,24 @@ def list_profiles(request: AdminRequest, profiles: "AdeProfiles") -> "Response[s
     return answer_v2(HTTPStatus.OK, {"ade_profiles": listed, "next_cursor": None})
 
 
-def put_profile(name: str, request: AdminRequest, profiles: "AdeProfiles") -> "Response[str]":
+def put_profile(name: str, request: AdminRequest, profiles: "AdeProfiles", syncs: "AdeSyncs") -> "Response[str]":
     """``PUT /v2/ade-profiles/{name}``: what devices do when they are switched on, under Apple's keys.
 
     What is left out is filled in: above all the ``url``, where devices get their enrollment profile. With
-    ``allow_unknown`` panes may be skipped that this release has not heard of.
+    ``allow_unknown`` panes may be skipped that this release has not heard of. Devices whose rules want the profile get
+    it anew; nobody waits for that.
     """
     query = Fields(request.query, known=("allow_unknown",))
     document = request.json()
     Fields(document, known=KEYS)
-    return answer_v2(
-        HTTPStatus.OK,
-        _profile(profiles.put(name, document, unknown_skip_items=query.flag("allow_unknown", default=False))),
+    stored = profiles.put(
+        name,
+        document,
+        unknown_skip_items=query.flag("allow_unknown", default=False),
+        only_if=_profile_seen(request),
     )
+    syncs.nudge()
+    return answer_v2(HTTPStatus.OK, _profile(stored))
 
 
 def get_profile(name: str, request: AdminRequest, profiles: "AdeProfiles") -> "Response[str]":
@@ -229,10 +239,14 @@ def get_profile(name: str, request: AdminRequest, profiles: "AdeProfiles") -> "R
     return answer_v2(HTTPStatus.OK, _profile(profiles.get(name)))
 
 
-def delete_profile(name: str, profiles: "AdeProfiles") -> "Response[str]":
+def delete_profile(name: str, request: AdminRequest, profiles: "AdeProfiles") -> "Response[str]":
     """``DELETE /v2/ade-profiles/{name}``: forget a profile. Devices that have it keep it."""
-    profiles.delete(name)
+    profiles.delete(name, only_if=_profile_seen(request))
     return no_content()
+
+
+def _profile_seen(request: AdminRequest) -> "OnlyIf[StoredAdeProfile | None] | None":
+    return seen(request, lambda stored: _profile(stored) if stored else None)
 
 
 # How things look

@@ -20,6 +20,7 @@ from mdmlib.apple.ade_profile import checked_profile, complete_profile
 from mdmlib.errors import AppleRefusedError, BadRequestError, NotFoundError, PicoMDMError, UnavailableError
 from mdmlib.observability import logger
 from mdmlib.store.tables import AdeProfile, AdeProfileDefinition
+from mdmlib.store.unchanged import OnlyIf, only_while
 
 if TYPE_CHECKING:
     from mdmlib.services.ade_servers import AdeServers
@@ -66,12 +67,19 @@ class AdeProfiles:
         self._settings = settings
         self._now = now
 
-    def put(self, name: str, document: Mapping[str, Any], *, unknown_skip_items: bool = False) -> StoredAdeProfile:
+    def put(
+        self,
+        name: str,
+        document: Mapping[str, Any],
+        *,
+        unknown_skip_items: bool = False,
+        only_if: OnlyIf[StoredAdeProfile | None] | None = None,
+    ) -> StoredAdeProfile:
         """Store a profile in place of the former one of this name, and tell Apple at every server that has a token.
 
         Nothing is stored when Apple refuses what it says. Where Apple could not be asked, or lets us in no more, the
         ``problems`` of the answer say so. Raises :class:`~mdmlib.errors.BadRequestError`, and
-        :class:`~mdmlib.errors.AppleRefusedError` with Apple's code.
+        :class:`~mdmlib.errors.AppleRefusedError` with Apple's code, and what ``only_if`` raises.
         """
         if not _NAME.fullmatch(name):
             raise BadRequestError(
@@ -86,8 +94,9 @@ class AdeProfiles:
             changed_at=int(self._now().timestamp()),
         )
         self._complete(item)
-        definitions, problems = self._tell_everywhere(item)
-        item.save()
+        with only_while(AdeProfile, lambda: _find(name), self._as_stored(only_if)) as condition:
+            definitions, problems = self._tell_everywhere(item)
+            item.save(condition=condition)
         # Behind the profile: where this is not reached, the digest of the former one has Apple told once more.
         for definition in definitions:
             definition.save()
@@ -103,9 +112,13 @@ class AdeProfiles:
         definitions, hashes = _definitions(), self._consumer_hashes()
         return [self._stored(item, definitions, hashes=hashes) for item in found if isinstance(item, AdeProfile)]
 
-    def delete(self, name: str) -> None:
-        """Forget a profile. One that is not there is no error. At Apple it stays, and with it its devices' order."""
-        AdeProfile(_PROFILES, name).delete()
+    def delete(self, name: str, *, only_if: OnlyIf[StoredAdeProfile | None] | None = None) -> None:
+        """Forget a profile. One that is not there is no error. At Apple it stays, and with it its devices' order.
+
+        Raises what ``only_if`` raises.
+        """
+        with only_while(AdeProfile, lambda: _find(name), self._as_stored(only_if)) as condition:
+            AdeProfile(_PROFILES, name).delete(condition=condition)
         for definition in _definitions():
             if definition.name.partition("/")[2] == name:
                 definition.delete()
@@ -138,6 +151,11 @@ class AdeProfiles:
         # The same for all profiles of a deployment, and for no other deployment.
         org_magic = str(uuid5(NAMESPACE_URL, self._settings.device_url))
         return complete_profile(said, name=name, url=self.default_url(), org_magic=org_magic)
+
+    def _as_stored(self, only_if: OnlyIf[StoredAdeProfile | None] | None) -> OnlyIf[AdeProfile | None] | None:
+        if only_if is None:
+            return None
+        return lambda item: only_if(self._stored(item, _definitions()) if item else None)
 
     def _complete(self, item: AdeProfile) -> dict[str, Any]:
         return self.complete(item.document, name=item.name)
@@ -212,13 +230,18 @@ def _digest(document: Mapping[str, Any], consumer_hash: str | None) -> str:
     return sha256(json.dumps([consumer_hash, document], sort_keys=True).encode()).hexdigest()
 
 
-def _item(name: str) -> AdeProfile:
+def _find(name: str) -> AdeProfile | None:
     try:
-        if name:
-            return AdeProfile.get(_PROFILES, name, consistent_read=True)
+        return AdeProfile.get(_PROFILES, name, consistent_read=True) if name else None
     except DoesNotExist:
-        pass
-    raise NotFoundError(f"There is no ADE profile {name[:64]!r}.", code="ade_profile_not_found")
+        return None
+
+
+def _item(name: str) -> AdeProfile:
+    item = _find(name)
+    if item is None:
+        raise NotFoundError(f"There is no ADE profile {name[:64]!r}.", code="ade_profile_not_found")
+    return item
 
 
 def _definition(key: str) -> AdeProfileDefinition | None:
