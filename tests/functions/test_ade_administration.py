@@ -230,6 +230,17 @@ def test_a_profile_that_apple_refuses_is_none(gateway: Gateway, portal: Portal) 
     assert put(gateway, f"{PROFILES}/pupils", {"skip_setup_items": ["Syri"]}, allow_unknown="true").status == 200
 
 
+def test_a_profile_that_a_rule_wants_is_not_deleted(gateway: Gateway) -> None:
+    put(gateway, f"{PROFILES}/pupils", {})
+    assert (
+        put(gateway, "/v2/ade-assignment-rules/ipads", {"device_families": ["iPad"], "profile": "pupils"}).status == 200
+    )
+    refused = gateway.delete(f"{PROFILES}/pupils")
+    assert (refused.status, refused.document["code"]) == (409, "ade_profile_in_use")
+    assert gateway.delete("/v2/ade-assignment-rules/ipads").status == 204
+    assert gateway.delete(f"{PROFILES}/pupils").status == 204
+
+
 @pytest.mark.usefixtures("server")
 def test_an_organization_says_where_its_accounts_enroll(gateway: Gateway) -> None:
     path = f"{SERVERS}/school/account-driven-enrollment"

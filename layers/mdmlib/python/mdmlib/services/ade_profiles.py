@@ -17,9 +17,16 @@ from uuid import NAMESPACE_URL, uuid5
 from pynamodb.exceptions import DoesNotExist
 
 from mdmlib.apple.ade_profile import checked_profile, complete_profile
-from mdmlib.errors import AppleRefusedError, BadRequestError, NotFoundError, PicoMDMError, UnavailableError
+from mdmlib.errors import (
+    AppleRefusedError,
+    BadRequestError,
+    ConflictError,
+    NotFoundError,
+    PicoMDMError,
+    UnavailableError,
+)
 from mdmlib.observability import logger
-from mdmlib.store.tables import AdeProfile, AdeProfileDefinition
+from mdmlib.store.tables import AdeAssignmentRule, AdeProfile, AdeProfileDefinition
 from mdmlib.store.unchanged import OnlyIf, only_while
 
 if TYPE_CHECKING:
@@ -115,8 +122,15 @@ class AdeProfiles:
     def delete(self, name: str, *, only_if: OnlyIf[StoredAdeProfile | None] | None = None) -> None:
         """Forget a profile. One that is not there is no error. At Apple it stays, and with it its devices' order.
 
-        Raises what ``only_if`` raises.
+        Raises :class:`~mdmlib.errors.ConflictError` while a rule gives it to devices, and what ``only_if`` raises.
         """
+        rules = AdeAssignmentRule.query("ade_assignment_rule", consistent_read=True)
+        wanting = [rule.name for rule in rules if isinstance(rule, AdeAssignmentRule) and rule.profile == name]
+        if wanting:
+            raise ConflictError(
+                f"The rule {wanting[0]!r} gives this profile to devices; change or delete the rule first.",
+                code="ade_profile_in_use",
+            )
         with only_while(AdeProfile, lambda: _find(name), self._as_stored(only_if)) as condition:
             AdeProfile(_PROFILES, name).delete(condition=condition)
         for definition in _definitions():
