@@ -169,7 +169,7 @@ def test_a_device_in_apples_list_of_a_server_may_enroll_whatever_is_listed(
     assistant: SetupAssistant, trusted: Authority
 ) -> None:
     runtime.ade_serial_numbers().add([MAC["SERIAL"]], note=None)
-    tables.AdeSync("ade_sync", "school").save()
+    tables.AdeServer("ade_server", "school").save()
     device = AdeDeviceStore().new("school", IPHONE["SERIAL"])
     device.record, device.first_seen_at, device.changed_at = {"serial_number": IPHONE["SERIAL"]}, 0, 0
     AdeDeviceStore().save("school", [device])

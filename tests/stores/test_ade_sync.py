@@ -135,7 +135,6 @@ def test_a_fetch_that_was_broken_off_goes_on_where_it_was(world: AdeWorld) -> No
     assert world.state().error_code == "apple_unavailable"
     assert world.state().cursor is None
 
-    world.seconds_left = 101
     calls = iter([300.0, 300.0, 50.0, 50.0])
     world.syncs.run("school", seconds_left=lambda: next(calls))
     assert world.asked_for == ["school"]

@@ -162,7 +162,7 @@ class AdeAssignmentRules:
                 field="name",
             )
         self._check(rule)
-        if len(self.list()) >= _MAX_RULES:
+        if sum(rule.name != name for rule in self.list()) >= _MAX_RULES:
             raise BadRequestError(f"There are {_MAX_RULES} rules, and no more can be.", code="too_many_rules")
         item = AdeAssignmentRule(
             _RULES,

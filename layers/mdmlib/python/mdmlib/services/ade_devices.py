@@ -6,11 +6,11 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from mdmlib.errors import NotFoundError
-from mdmlib.services.ade_sync_vitals import SYNCS
 from mdmlib.services.enrollments import MAX_LIMIT, Page
 from mdmlib.store.ade_devices import AdeDeviceStore
+from mdmlib.store.ade_servers import COLLECTION
 from mdmlib.store.enrollments import EnrollmentStore
-from mdmlib.store.tables import AdeDevice, AdeSync, Enrollment
+from mdmlib.store.tables import AdeDevice, AdeServer, Enrollment
 
 PRESENT, DELETED = "present", "deleted"
 
@@ -96,8 +96,8 @@ class AdeDevices:
         return any(device.deleted_at is None for device in found.values())
 
     def _servers(self) -> Sequence[str]:
-        """Return the names of the servers whose lists were ever read, in order."""
-        return [sync.name for sync in AdeSync.query(SYNCS, attributes_to_get=["collection", "name", "cls"])]
+        """Return the names of the servers that there are, in order: what is in the list of another is not ours."""
+        return [server.name for server in AdeServer.query(COLLECTION, attributes_to_get=["collection", "name", "cls"])]
 
     def _enrolled(self, serial_number: str) -> Sequence[Enrollment]:
         records = self._enrollments.get_many(self._enrollments.ids_of_serial(serial_number))

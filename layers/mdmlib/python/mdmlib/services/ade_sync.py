@@ -47,7 +47,7 @@ PAGE: Final = 1_000
 LEASE: Final = timedelta(minutes=6)
 """Longer than a function lives: who holds an old one is dead. Each page that is done renews it."""
 
-STEP_SECONDS: Final = 100.0
+STEP_SECONDS: Final = 130.0
 """The longest that a step takes, with an Apple that answers at the last moment: with less left none is begun."""
 
 _ENDED_CURSORS: Final = frozenset({"CURSOR_REQUIRED", "INVALID_CURSOR", "EXPIRED_CURSOR", "EXHAUSTED_CURSOR"})
@@ -284,7 +284,7 @@ class _Run:
             return
         if self._sync.digest is None and self._sync.cursor is None and self._fetch == 1:
             # There is none yet.
-            self._write([AdeSync.digest.set(rules.digest)])
+            self._write([AdeSync.digest.set(rules.digest), AdeSync.cursor_at.set(self._started_at)])
         else:
             self._begin_walk(rules, absent=bool(walk and walk["absent"]))
 
@@ -351,7 +351,7 @@ class _Run:
             self._server,
             response,
             asked_with=self._sync.cursor or f"fetch {self._fetch}",
-            asked_at=int(self._sync.cursor_at or 0) or self._started_at,
+            asked_at=int(self._sync.cursor_at or 0),
             now=now,
         ):
             self._events.publish(event)

@@ -73,7 +73,7 @@ class WantedAdeProfiles:
         return bool(self._devices.due(server, at=int(at.timestamp()), limit=1))
 
     def work_off(self, server: str, client: "AdeClient", rules: RuleSet, *, at: datetime) -> Counter[str] | None:
-        """Ask Apple for what is due of a batch; return how many got which answer, or None: nothing is due.
+        """Ask Apple once for what is due; return how many got which answer, or None: nothing is due.
 
         Raises what :class:`~mdmlib.clients.ade.AdeClient` raises when Apple lets the server do nothing; then everything
         is as before. Safe to repeat: a device that is assigned again is assigned.
@@ -88,16 +88,19 @@ class WantedAdeProfiles:
             for pointer in pointers
             if leads_to(pointer, known.get(serial_of(pointer)))
         }
-        by_uuid: dict[str, list[AdeDevice]] = {}
         for device in devices.values():
             decide(device, rules.wanted(device), at=at)
-            if device.assignment == PENDING:
-                by_uuid.setdefault(str(device.wanted_uuid), []).append(device)
+        pending = [device for device in devices.values() if device.assignment == PENDING]
+        uuids = Counter(str(device.wanted_uuid) for device in pending)
         answers: Counter[str] = Counter()
-        for uuid, some in by_uuid.items():
-            answers += self._assign(client, uuid, some, at=at)
-        self._devices.save(server, list(devices.values()))
-        self._devices.settle(pointers)
+        later: set[str] = set()
+        if uuids:
+            # One request, whose answer may take its time: those that are to get another profile are due later.
+            ((uuid, _),) = uuids.most_common(1)
+            later = {device.name for device in pending if device.wanted_uuid != uuid}
+            answers = self._assign(client, uuid, [device for device in pending if device.name not in later], at=at)
+        self._devices.save(server, [device for device in devices.values() if device.name not in later])
+        self._devices.settle(pointer for pointer in pointers if serial_of(pointer) not in later)
         if answers:
             logger.info("ADE profiles assigned", server=server, answers=dict(answers))
         return answers
