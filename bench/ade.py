@@ -27,6 +27,7 @@ from rich.table import Table
 from local.ade.client import AdeControl, AdeSimulator
 from local.emulator import Emulator
 from mdmlib import runtime
+from mdmlib.observability import logger
 from mdmlib.services.ade_assignment_rules import Rule
 from mdmlib.services.ade_sync import AdeSyncs
 from mdmlib.store.ade_devices import AdeDeviceStore
@@ -119,6 +120,9 @@ def main() -> None:
         simulator = AdeSimulator.start(Path(folder, "ade"))
         try:
             settings = Resources(emulator).settings(create_tables(emulator))
+            # The logger has a stream of its own.
+            for handler in logger.registered_handler, *logger.handlers:
+                handler.setStream(Path(os.devnull).open("w"))  # type: ignore[attr-defined]  # noqa: SIM115
             os.environ.update(emulator.environment | environment_of(settings) | {"ADE_URL": simulator.url})
             # What Lambda would log is of no interest here.
             with Path(os.devnull).open("w") as log, redirect_stdout(log):

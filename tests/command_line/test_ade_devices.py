@@ -19,22 +19,13 @@ from tests.queues import FunctionContext
 
 
 @pytest.fixture
-def portal(
-    aws: Emulator,
-    environment: Settings,
-    server: AdminServer,
-    tmp_path_factory: pytest.TempPathFactory,
-    monkeypatch: pytest.MonkeyPatch,
-) -> Iterator[AdeControl]:
+def portal(ade: AdeSimulator, aws: Emulator, environment: Settings, server: AdminServer) -> Iterator[AdeControl]:
     """Have a server ``school`` at Apple, whose token is here."""
-    with AdeSimulator.start(tmp_path_factory.mktemp("ade")) as simulator, invoked(aws, environment):
-        monkeypatch.setenv("ADE_URL", simulator.url)
-        runtime.forget()
-        certificate = runtime.ade_servers().stage("school").public_bytes(Encoding.PEM).decode()
-        runtime.ade_servers().import_file("school", simulator.control.make_server("school", certificate))
-        runtime.ade_profiles().put("staff", {"profile_name": "Staff"})
-        yield simulator.control
-        runtime.ade_servers().close()
+    certificate = runtime.ade_servers().stage("school").public_bytes(Encoding.PEM).decode()
+    runtime.ade_servers().import_file("school", ade.control.make_server(environment.stack_name, certificate))
+    runtime.ade_profiles().put("staff", {"profile_name": "Staff"})
+    with invoked(aws, environment):
+        yield ade.control
 
 
 def run() -> None:
@@ -42,9 +33,12 @@ def run() -> None:
     lambda_handler({"server": "school"}, context)
 
 
-def test_lists_are_read_rules_are_made_and_devices_are_shown(portal: AdeControl, picomdm: CommandLine) -> None:
-    (phone,) = portal.buy("school")
-    (mac,) = portal.buy("school", device_family="Mac")
+def test_lists_are_read_rules_are_made_and_devices_are_shown(
+    portal: AdeControl, environment: Settings, picomdm: CommandLine
+) -> None:
+    there = environment.stack_name
+    (phone,) = portal.buy(there)
+    (mac,) = portal.buy(there, device_family="Mac")
     assert "There are no rules" in picomdm("ade", "rules", "list").out
     assert "family" not in picomdm("ade", "rules", "set", "macs", "--family", "Mac", "--profile", "staff").err
 
@@ -60,7 +54,7 @@ def test_lists_are_read_rules_are_made_and_devices_are_shown(portal: AdeControl,
     assert "staff" in picomdm("ade", "devices", mac).out
     assert picomdm("ade", "rules", "delete", "macs").code == 0
 
-    portal.sign_terms("school", signed=False)
+    portal.sign_terms(there, signed=False)
     run()
     failed = picomdm("ade", "sync", "school", "--status")
     assert failed.code == 1

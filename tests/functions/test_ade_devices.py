@@ -10,38 +10,28 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from functions.admin import app as admin
 from functions.dep_sync.app import lambda_handler
 from local.ade.client import AdeControl, AdeSimulator
+from local.aws_proxy import AwsProxy
 from local.emulator import Emulator
 from mdmlib import runtime
 from mdmlib.settings import Settings
 from mdmlib.store import tables
 from tests.ade_function import invoked
 from tests.api_description import DescribedGateway
+from tests.counted_site import GET, QUERY, UPDATE
 from tests.queues import FunctionContext
 
 SERVER = "school"
 
 
-@pytest.fixture(scope="module")
-def simulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AdeSimulator]:
-    with AdeSimulator.start(tmp_path_factory.mktemp("ade")) as simulator:
-        yield simulator
-
-
 @pytest.fixture
-def portal(
-    simulator: AdeSimulator, aws: Emulator, environment: Settings, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[AdeControl]:
+def portal(ade: AdeSimulator, aws: Emulator, environment: Settings) -> Iterator[AdeControl]:
     """Have a server at Apple, whose token is here."""
-    monkeypatch.setenv("ADE_URL", simulator.url)
-    runtime.forget()
     there = environment.stack_name
     certificate = runtime.ade_servers().stage(SERVER).public_bytes(Encoding.PEM).decode()
-    runtime.ade_servers().import_file(SERVER, simulator.control.make_server(there, certificate))
-    simulator.control.reset()
+    runtime.ade_servers().import_file(SERVER, ade.control.make_server(there, certificate))
+    ade.control.reset()
     with invoked(aws, environment):
-        yield simulator.control
-    assert simulator.control.violations() == []
-    runtime.ade_servers().close()
+        yield ade.control
 
 
 @pytest.fixture
@@ -183,3 +173,17 @@ def test_a_rule_that_makes_no_sense_is_refused(api: DescribedGateway) -> None:
         answer = api.request("PUT", "/v2/ade-assignment-rules/one", json.dumps(rule))
         assert (answer.status, answer.document["field"]) == (400, field)
     assert api.request("PUT", f"/v2/ade-assignment-rules/{'a' * 101}", "{}").status == 400
+
+
+def test_a_look_at_a_list_that_has_nothing_new_costs_seven_calls(
+    proxy: AwsProxy, portal: AdeControl, there: str
+) -> None:
+    portal.buy(there, count=3)
+    run()
+    run()
+    proxy.reset()
+
+    run()
+
+    # The server; the lease, how far it is, and the lease given back; the rules, and twice what is due.
+    assert dict(proxy.counts) == {GET: 1, UPDATE: 3, QUERY: 3}

@@ -16,20 +16,10 @@ from tests.event_schemas import assert_conforms
 from tests.interruptions import before_next_write
 
 
-@pytest.fixture(scope="module")
-def simulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AdeSimulator]:
-    with AdeSimulator.start(tmp_path_factory.mktemp("ade")) as simulator:
-        yield simulator
-
-
 @pytest.fixture
-def world(
-    simulator: AdeSimulator, aws: Emulator, settings: Settings, sealer: Sealer, clock: Clock
-) -> Iterator[AdeWorld]:
-    simulator.control.reset()
-    world = AdeWorld(simulator, aws, settings, sealer, clock)
+def world(ade: AdeSimulator, aws: Emulator, settings: Settings, sealer: Sealer, clock: Clock) -> Iterator[AdeWorld]:
+    world = AdeWorld(ade, aws, settings, sealer, clock)
     yield world
-    assert simulator.control.violations() == []
     for client in world.made:
         client.close()
 

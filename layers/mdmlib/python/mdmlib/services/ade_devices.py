@@ -62,7 +62,9 @@ class AdeDevices:
                 continue
             next_position: str | None = position if name == at_server else ""
             while next_position is not None:
-                devices, next_position = self._devices.page(name, next_position, limit=_READ)
+                # With a filter, most of what is read is not wanted.
+                some = _READ if wanted or state else limit - len(found)
+                devices, next_position = self._devices.page(name, next_position, limit=some)
                 for device in devices:
                     examined += 1
                     if _is_wanted(device, state, wanted):
