@@ -90,7 +90,9 @@ class Stack:
             apns = ApnsSimulator.start(directory / "apns", port=ports.apns, control_port=ports.apns_control)
             parts.callback(apns.stop)
             report("Starting the device enrollment service")
-            ade = AdeSimulator.start(directory / "ade", port=ports.ade, control_port=ports.ade_control)
+            ade = AdeSimulator.start(
+                directory / "ade", port=ports.ade, control_port=ports.ade_control, keep_state=keep_state
+            )
             parts.callback(ade.stop)
             report("Starting AWS")
             emulator = Emulator.start(directory / "aws", port=ports.emulator or None, keep_state=keep_state)

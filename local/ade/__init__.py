@@ -2,9 +2,10 @@
 
 It is a program of its own, in two halves that share one process::
 
-    python -m local.ade [--port N] [--control-port N]
+    python -m local.ade [--port N] [--control-port N] [--state FILE]
 
-It prints one line of JSON, ``{"url", "control"}``, and serves until SIGTERM or SIGINT.
+It prints one line of JSON, ``{"url", "control"}``, and serves until SIGTERM or SIGINT. With a file it goes on where the
+run before stopped.
 
 **The service's side** (plain HTTP on this machine, else as ``https://mdmenrollment.apple.com``) wants OAuth 1.0a for a
 session (:mod:`local.ade.oauth`), the session's token and a User-Agent with every request, and answers what the

@@ -4,11 +4,13 @@ import argparse
 import asyncio
 import json
 import signal
+from pathlib import Path
 
 from aiohttp import web
 
 from local.ade.control import Control
 from local.ade.devices import Catalogue
+from local.ade.memory import load, save
 from local.ade.service import Service
 
 
@@ -17,6 +19,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m local.ade", description="A simulated device enrollment service.")
     parser.add_argument("--port", type=int, default=0, help="of the service's side; 0: a free one")
     parser.add_argument("--control-port", type=int, default=0, help="of the control interface; 0: a free one")
+    parser.add_argument("--state", type=Path, help="where to find all of it again, and to keep it at the end")
     asyncio.run(_serve(parser.parse_args()))
 
 
@@ -24,7 +27,7 @@ async def _serve(options: argparse.Namespace) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    catalogue = Catalogue()
+    catalogue = load(options.state) if options.state else Catalogue()
     service = Service(catalogue)
     runners = []
     urls = []
@@ -41,6 +44,8 @@ async def _serve(options: argparse.Namespace) -> None:
     await stop.wait()
     for runner in runners:
         await runner.cleanup()
+    if options.state:
+        save(catalogue, options.state)
 
 
 if __name__ == "__main__":

@@ -105,9 +105,14 @@ class AdeSimulator:
         self.control = AdeControl(self.control_url)
 
     @classmethod
-    def start(cls, directory: Path, *, port: int = 0, control_port: int = 0) -> Self:
-        """Start the program and return when it listens; its log goes to ``directory``."""
+    def start(cls, directory: Path, *, port: int = 0, control_port: int = 0, keep_state: bool = False) -> Self:
+        """Start the program and return when it listens; its log goes to ``directory``.
+
+        With ``keep_state`` a later start in the same ``directory`` goes on where this one stopped.
+        """
         arguments = ["--port", str(port), "--control-port", str(control_port)]
+        if keep_state:
+            arguments += ["--state", str(directory / "state.json")]
         return cls(Program.start("ade", "local.ade", arguments, directory=directory))
 
     def stop(self) -> None:

@@ -117,14 +117,15 @@ class Server:
     sessions: dict[str, float] = field(default_factory=dict, repr=False)
     """Ends of sessions, by token."""
     fetches: int = 0
-    _order: list[str] = field(default_factory=list)
-    _operations: list[Operation] = field(default_factory=list)
+    order: list[str] = field(default_factory=list)
+    """Serial numbers in the order in which a fetch tells of them."""
+    operations: list[Operation] = field(default_factory=list)
 
     def add(self, device: Device) -> None:
         """Assign a device to this server."""
         device.record["device_assigned_date"] = rfc3339()
         self.devices[device.serial_number] = device
-        self._order.append(device.serial_number)
+        self.order.append(device.serial_number)
         self._note("added", device)
 
     def modify(self, device: Device, fields: Mapping[str, Any]) -> None:
@@ -145,7 +146,7 @@ class Server:
         return device
 
     def _note(self, kind: str, device: Device) -> None:
-        self._operations.append(Operation(kind, device, time.time()))
+        self.operations.append(Operation(kind, device, time.time()))
 
     def new_cursor(self, *, fetched: int | None, synced: int) -> str:
         """Remember how far somebody has come, and return what names it."""
@@ -156,20 +157,20 @@ class Server:
     def begin(self) -> Cursor:
         """Begin a fetch: a sync will go on where the fetch began."""
         self.fetches += 1
-        return Cursor(0, len(self._operations), time.time())
+        return Cursor(0, len(self.operations), time.time())
 
     def fetch(self, cursor: Cursor, limit: int) -> tuple[list[Device], str, bool]:
         """Return a page of all devices, the cursor behind it, and whether more follows."""
         start = cursor.fetched or 0
-        page = [self.devices[serial] for serial in self._order[start : start + limit] if serial in self.devices]
-        more = start + limit < len(self._order)
+        page = [self.devices[serial] for serial in self.order[start : start + limit] if serial in self.devices]
+        more = start + limit < len(self.order)
         return page, self.new_cursor(fetched=start + limit if more else None, synced=cursor.synced), more
 
     def sync(self, cursor: Cursor, limit: int) -> tuple[list[Operation], str, bool]:
         """Return a page of what happened since, the cursor behind it, and whether more follows."""
-        page = self._operations[cursor.synced : cursor.synced + limit]
+        page = self.operations[cursor.synced : cursor.synced + limit]
         end = cursor.synced + len(page)
-        return page, self.new_cursor(fetched=None, synced=end), end < len(self._operations)
+        return page, self.new_cursor(fetched=None, synced=end), end < len(self.operations)
 
 
 class Catalogue:
@@ -178,7 +179,8 @@ class Catalogue:
     def __init__(self) -> None:
         self.servers: dict[str, Server] = {}
         self.devices: dict[str, Device] = {}
-        self._numbers = 0
+        self.bought = 0
+        """How many serial numbers were made up."""
 
     @property
     def tokens(self) -> dict[str, Token]:
@@ -208,5 +210,5 @@ class Catalogue:
 
     def next_serial_numbers(self, count: int) -> list[str]:
         """Return serial numbers that no device has."""
-        first, self._numbers = self._numbers + 1, self._numbers + count
+        first, self.bought = self.bought + 1, self.bought + count
         return [f"PICO{number:08}" for number in range(first, first + count)]

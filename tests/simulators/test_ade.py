@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -357,3 +358,15 @@ def test_a_discovery_url_is_kept_for_account_driven_enrollment(client: Client) -
     client.get("POST", path, url)
     assert client.get("GET", path) == url
     assert client.get("GET", "/os-beta-enrollment/tokens")["betaEnrollmentTokens"]
+
+
+def test_a_later_run_goes_on_where_the_one_before_stopped(tmp_path: Path) -> None:
+    with AdeSimulator.start(tmp_path, keep_state=True) as simulator:
+        simulator.control.make_server("school", CERTIFICATE_PEM)
+        bought = simulator.control.buy("school", count=2)
+        simulator.control.remove("school", bought[1:])
+        before = simulator.control.server("school"), simulator.control.device(bought[0])
+    with AdeSimulator.start(tmp_path, keep_state=True) as simulator:
+        assert (simulator.control.server("school"), simulator.control.device(bought[0])) == before
+        assert simulator.control.device(bought[1])["server"] is None
+        assert not set(simulator.control.buy("school")) & set(bought)
