@@ -91,7 +91,19 @@ class Partly:
     """The first half of a batch is done (of one entry: nothing), and the answer says that the rest was not."""
 
 
-Trouble = Delay | Error | CutBefore | CutAfter | Partly
+@dataclass(frozen=True)
+class Twice:
+    """What was asked for is done twice, as any queue may bring a message twice; the second answer is given."""
+
+
+@dataclass(frozen=True)
+class Overtaken:
+    """Messages for a queue arrive ``seconds`` late, so that what is sent after them may be there before them."""
+
+    seconds: int
+
+
+Trouble = Delay | Error | CutBefore | CutAfter | Partly | Twice | Overtaken
 
 
 @dataclass
@@ -227,13 +239,28 @@ class AwsProxy:
             return self._note(call, _refusal(trouble))
         headers = passed_on(request.headers)
         refused: _Rest | None = None
+        if isinstance(trouble, Twice):
+            await self._ask(request, headers, body)
+        if isinstance(trouble, Overtaken):
+            body, headers = _late(call, trouble.seconds), _as_root(call, headers)
         if isinstance(trouble, Partly):
             refused = _Rest.of(call)
             if refused.accepted is None:
                 return self._note(call, web.json_response(refused.answer({})))
-            # Only half of what was signed is sent on: as root, whose signature nobody verifies.
-            body, headers = refused.accepted, [pair for pair in headers if pair[0] not in _SIGNED]
-            headers.append(("Authorization", _AS_ROOT.format(call.name.partition(".")[0])))
+            body, headers = refused.accepted, _as_root(call, headers)
+        status, answered, content = await self._ask(request, headers, body)
+        if isinstance(trouble, CutAfter):
+            return self._cut(request, call)
+        if isinstance(trouble, Delay):
+            await asyncio.sleep(trouble.seconds)
+        if refused:
+            content = json.dumps(refused.answer(json.loads(content))).encode()
+        return self._note(call, web.Response(status=status, headers=CIMultiDict(answered), body=content))
+
+    async def _ask(
+        self, request: web.BaseRequest, headers: list[tuple[str, str]], body: bytes | None
+    ) -> tuple[int, list[tuple[str, str]], bytes]:
+        """Ask AWS; return the answer's status, headers and body."""
         async with self._server.session.request(
             request.method,
             URL(self._upstream + request.raw_path, encoded=True),
@@ -242,14 +269,11 @@ class AwsProxy:
             allow_redirects=False,
         ) as answer:
             content = await answer.read()
-            answered = [pair for pair in passed_on(answer.headers) if pair[0].lower() not in _OF_THE_BODY]
-        if isinstance(trouble, CutAfter):
-            return self._cut(request, call)
-        if isinstance(trouble, Delay):
-            await asyncio.sleep(trouble.seconds)
-        if refused:
-            content = json.dumps(refused.answer(json.loads(content))).encode()
-        return self._note(call, web.Response(status=answer.status, headers=CIMultiDict(answered), body=content))
+            return (
+                answer.status,
+                [pair for pair in passed_on(answer.headers) if pair[0].lower() not in _OF_THE_BODY],
+                content,
+            )
 
     def _trouble(self, call: Call) -> Trouble | None:
         with self._lock:
@@ -314,6 +338,20 @@ class _Rest:
                 busy = {"Code": "InternalError", "Message": "Busy", "SenderFault": False}
                 not_sent = [{"Id": entry["Id"], **busy} for entry in self.refused["Entries"]]
                 return {"Successful": of_the_first_half.get("Successful", []), "Failed": not_sent}
+
+
+def _as_root(call: Call, headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return headers for another body than the one that was signed: as root, whose signature nobody verifies."""
+    kept = [pair for pair in headers if pair[0] not in _SIGNED]
+    return [*kept, ("Authorization", _AS_ROOT.format(call.name.partition(".")[0]))]
+
+
+def _late(call: Call, seconds: int) -> bytes:
+    """Return the body of a ``SendMessage`` or ``SendMessageBatch`` with a delay for what had none."""
+    document = json.loads(call.body)
+    for message in document.get("Entries", [document]):
+        message["DelaySeconds"] = max(message.get("DelaySeconds", 0), seconds)
+    return json.dumps(document).encode()
 
 
 def call_name(request: web.BaseRequest, body: bytes) -> str:

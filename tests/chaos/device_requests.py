@@ -92,7 +92,7 @@ class Authenticate(OfDevice):
 
     def check(self) -> None:
         self.device._management = self.management
-        self.device.update_token()
+        self.management.update_token()
         self.check_enrolled()
 
 
@@ -124,7 +124,7 @@ class FirstTokenUpdate(Authenticate):
         self.device._management = self.management
 
     def ask(self) -> None:
-        self.device.update_token()
+        self.management.update_token()
 
     def check(self) -> None:
         self.check_enrolled()

@@ -8,13 +8,28 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from local.aws_proxy import BATCHES, AwsProxy, CutAfter, CutBefore, Delay, Disturbance, Error, Partly, Trouble
+from local.aws_proxy import (
+    BATCHES,
+    AwsProxy,
+    CutAfter,
+    CutBefore,
+    Delay,
+    Disturbance,
+    Error,
+    Overtaken,
+    Partly,
+    Trouble,
+    Twice,
+)
 
 # Behind the longest that a client in mdmlib.runtime waits for an answer.
 _LATE_SECONDS: Final = {"events": 2.3, "s3": 5.3, "dynamodb.BatchWriteItem": 5.3}
 _LATE: Final = 3.3
 # Longer than anybody waits.
 _SILENCE_SECONDS: Final = 60.0
+
+_SENT: Final = {"sqs.SendMessage", "sqs.SendMessageBatch"}
+_OVERTAKEN_SECONDS: Final = 2
 
 _THROTTLED: Final = {
     "dynamodb": Error(400, "ProvisionedThroughputExceededException"),
@@ -76,6 +91,9 @@ FAULTS: Final = (
     Fault("cut before", lambda _: CutBefore(), nothing_behind=True),
     Fault("cut after", lambda _: CutAfter(), nothing_behind=True),
     Fault("in part", lambda point: Partly() if point.name in BATCHES else None),
+    # At least once, and in no order: what queues and buses promise.
+    Fault("twice", lambda point: Twice() if point.name in {"events.PutEvents", *_SENT} else None),
+    Fault("overtaken", lambda point: Overtaken(_OVERTAKEN_SECONDS) if point.name in _SENT else None),
     Fault("silent", lambda point: Delay(_SILENCE_SECONDS) if point.service in {"s3", "secretsmanager"} else None),
 )
 """Columns of the table."""

@@ -4,6 +4,7 @@ import uuid
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
+from local.aws_proxy import Disturbance
 from local.device import Hardware, SimulatedDevice
 from mdmlib.services.push_info import push_token_hash
 from tests.chaos.site import Patience, Site
@@ -15,6 +16,8 @@ class Kind(ABC):
     name: ClassVar[str]
     function: ClassVar[str]
     """Whose calls are disturbed."""
+    only_first_calls: ClassVar[bool] = False
+    """Whether it is left to chance how many calls of a name there are."""
 
     def __init__(self, site: Site) -> None:
         self.site = site
@@ -31,6 +34,10 @@ class Kind(ABC):
 
     def prepare(self) -> None:  # noqa: B027 - not every request needs something
         """See to what the next request needs; nothing is disturbed."""
+
+    def lives_with(self, disturbance: Disturbance) -> None:
+        """Hear of the trouble that the next request is in."""
+        self.patience.lasts(disturbance)
 
     @abstractmethod
     def ask(self) -> None:

@@ -6,7 +6,7 @@ import plistlib
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -48,8 +48,11 @@ class Ledger:
         with self._lock:
             self._commands.add(command_uuid)
 
-    def settle(self, *, seconds: float) -> list[str]:
-        """Wait until everything was heard of; return what was not, and what is wrong with what was."""
+    def settle(self, *, seconds: float, meanwhile: Callable[[], object]) -> list[str]:
+        """Wait until everything was heard of; return what was not, and what is wrong with what was.
+
+        ``meanwhile`` is done now and then.
+        """
         deadline = time.monotonic() + seconds
         with httpx.Client(trust_env=False, timeout=30) as client:
             while True:
@@ -57,7 +60,8 @@ class Ledger:
                 missing = self._missing()
                 if not missing or time.monotonic() > deadline:
                     return missing + self._doubled() + self.wrong
-                time.sleep(0.5)
+                meanwhile()
+                time.sleep(2)
 
     def _listen(self, client: httpx.Client) -> None:
         answer = client.get(f"{self._listener}/deliveries", params={"after": self._after}).raise_for_status().json()
@@ -100,6 +104,18 @@ class Ledger:
             if part:
                 found[base64.b64decode(part["raw_payload"])].add(id_)
         return found
+
+    def hears(self, topic: str, *, seconds: float, **part: Any) -> bool:
+        """Wait until an event of a topic was heard of whose part says all of ``part``; return whether it was."""
+        deadline = time.monotonic() + seconds
+        with httpx.Client(trust_env=False, timeout=30) as client:
+            while True:
+                self._listen(client)
+                if self.heard(topic, **part):
+                    return True
+                if time.monotonic() > deadline:
+                    return False
+                time.sleep(0.1)
 
     def heard(self, topic: str, **part: Any) -> Iterable[str]:
         """Return the ids of the events of a topic whose part says all of ``part``."""

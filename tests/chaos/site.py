@@ -17,6 +17,7 @@ from local.stack import Stack
 from tests.chaos.ledger import Ledger
 
 _ATTEMPTS: Final = 3
+_VISIBILITY_SECONDS: Final = 2
 _T = TypeVar("_T")
 
 
@@ -42,6 +43,59 @@ class Site:
                 self.proxies[function] = proxy
                 to_undo.enter_context(self._variables(function, AWS_ENDPOINT_URL=proxy.url))
             yield
+
+    def receiver(self, **behaviour: object) -> None:
+        """Let the customer's listener behave so, at the hook that everything is delivered to."""
+        document = {"path": self.world.webhook_path, **behaviour}
+        httpx.put(f"{self.world.webhook_control}/behaviour", json=document, trust_env=False).raise_for_status()
+
+    def receiver_is_well(self) -> None:
+        """Let the customer's listener be well again."""
+        httpx.delete(f"{self.world.webhook_control}/behaviour", trust_env=False).raise_for_status()
+
+    def pending(self, enrollment_id: str) -> list[str]:
+        """Return the commands that the table has for an enrollment, also those that were cleared."""
+        found = self.stack.emulator.dynamodb.query(
+            TableName=self.stack.outputs["EnrollmentTableName"],
+            KeyConditionExpression="enrollment_id = :id AND begins_with(#item, :pending)",
+            ExpressionAttributeNames={"#item": "item"},
+            ExpressionAttributeValues={":id": {"S": enrollment_id}, ":pending": {"S": "c#"}},
+            ConsistentRead=True,
+        )["Items"]
+        return [item["command_uuid"]["S"] for item in found]
+
+    def publish_leftovers(self) -> None:
+        """Let housekeeping do now what it does every few minutes."""
+        self.stack.emulator.lambda_.invoke(FunctionName=f"{self.stack.name}-housekeeping", Payload=b"{}")
+
+    def hurry(self) -> None:
+        """Let messages that were not done with come back at once: time, helped along."""
+        for url in self._queue_urls():
+            self.stack.emulator.sqs.set_queue_attributes(
+                QueueUrl=url, Attributes={"VisibilityTimeout": str(_VISIBILITY_SECONDS)}
+            )
+
+    def undrained(self, *, seconds: float) -> list[str]:
+        """Wait until all queues are empty; return those that are not, and dead-letter queues that hold something."""
+        deadline = time.monotonic() + seconds
+        while left := [name for name, count in self._waiting().items() if count]:
+            if time.monotonic() > deadline:
+                return [f"the queue {name} is not drained" for name in left]
+            time.sleep(0.5)
+        return []
+
+    def _waiting(self) -> Mapping[str, int]:
+        waiting = {}
+        for url in self._queue_urls():
+            found = self.stack.emulator.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
+            # Visible ones, invisible ones, delayed ones.
+            waiting[url.rpartition("/")[2]] = sum(
+                int(number) for name, number in found.items() if name.startswith("ApproximateNumberOfMessages")
+            )
+        return waiting
+
+    def _queue_urls(self) -> list[str]:
+        return self.stack.emulator.sqs.list_queues(QueueNamePrefix=self.stack.name).get("QueueUrls", [])
 
     def start_anew(self, function: str) -> None:
         """Let a function forget all that it keeps in memory."""

@@ -8,7 +8,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, ReadTimeoutError
 
-from local.aws_proxy import AwsProxy, CutAfter, CutBefore, Delay, Error
+from local.aws_proxy import AwsProxy, CutAfter, CutBefore, Delay, Error, Overtaken, Twice
 from local.emulator import Emulator
 from mdmlib.settings import Settings
 
@@ -88,3 +88,17 @@ def test_an_answer_can_be_late(proxy: AwsProxy, settings: Settings) -> None:
 
     with pytest.raises(ReadTimeoutError):
         client(proxy, "dynamodb").describe_table(TableName=settings.enrollment_table)
+
+
+def test_a_message_can_come_twice_and_late(proxy: AwsProxy, aws: Emulator, settings: Settings) -> None:
+    sqs, queue = client(proxy, "sqs"), settings.push_queue_url
+    proxy.disturb("sqs.SendMessage", Twice())
+    proxy.disturb("sqs.SendMessageBatch", Overtaken(600))
+
+    sqs.send_message(QueueUrl=queue, MessageBody="twice")
+    sqs.send_message_batch(QueueUrl=queue, Entries=[{"Id": "1", "MessageBody": "late"}])
+
+    received = aws.sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10)["Messages"]
+    assert [message["Body"] for message in received] == ["twice", "twice"]
+    delayed = aws.sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["All"])["Attributes"]
+    assert delayed["ApproximateNumberOfMessagesDelayed"] == "1"

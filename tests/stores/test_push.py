@@ -236,6 +236,19 @@ class TestRefusedToken:
         }
         assert worker.sent == []
 
+    def test_a_refusal_that_is_told_again_is_the_same_event(
+        self, worker: Worker, device: FleetDevice, apns: ApnsControl, fleet: Fleet, clock: Clock
+    ) -> None:
+        apns.remove(TOKEN.hex())
+        body = message(target(device))
+
+        worker.deliver(body)
+        clock.advance(minutes=6)
+        worker.deliver(body)
+
+        first, again = fleet.bus.take()
+        assert first == again
+
     def test_a_token_that_never_was_one_is_recorded(
         self, worker: Worker, device: FleetDevice, apns: ApnsControl
     ) -> None:

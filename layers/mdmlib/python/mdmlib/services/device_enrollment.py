@@ -183,6 +183,7 @@ def begun(message: Authenticate, record: Enrollment | None, *, at: int) -> "list
             Enrollment.push_token_hash,
             Enrollment.push_failure,
             Enrollment.push_failed_at,
+            Enrollment.push_failed_by,
             Enrollment.token_update_hash,
             Enrollment.token_update_event_id,
             Enrollment.token_updated_at,

@@ -1,7 +1,7 @@
 """What follows when APNs refuses a push token for good."""
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from pynamodb.exceptions import UpdateError
@@ -55,11 +55,15 @@ class PushRefusals:
         told_after = outcome.timestamp and (record.token_updated_at or 0) > outcome.timestamp.timestamp()
         if told_after and not insists:
             return target
+        push_id = target.apns_id.lower()
+        is_repeated = record.push_failed_by == push_id and record.push_failed_at
+        failed_at = int(record.push_failed_at if is_repeated else self._now().timestamp())
         try:
             record.update(
                 [
                     Enrollment.push_failure.set(outcome.reason),
-                    Enrollment.push_failed_at.set(int(self._now().timestamp())),
+                    Enrollment.push_failed_at.set(failed_at),
+                    Enrollment.push_failed_by.set(push_id),
                 ],
                 condition=Enrollment.item.exists() & (Enrollment.push_token_hash == refused),
             )
@@ -67,10 +71,10 @@ class PushRefusals:
             if not condition_failed(error):
                 raise
             return None  # A TokenUpdate, or the end of the enrollment, was quicker.
-        self._events.publish(MDMEvent.from_document(self._push_failed(record, target, outcome)))
+        self._events.publish(MDMEvent.from_document(self._push_failed(record, target, outcome, failed_at)))
         return None
 
-    def _push_failed(self, record: Enrollment, target: PushTarget, outcome: Outcome) -> dict[str, Any]:
+    def _push_failed(self, record: Enrollment, target: PushTarget, outcome: Outcome, failed_at: int) -> dict[str, Any]:
         """Return the document of an ``mdm.PushFailed`` event.
 
         Its id is the push's: when the event is published again because the message came again, it is the same event.
@@ -88,6 +92,6 @@ class PushRefusals:
         return {
             "topic": PUSH_FAILED_TOPIC,
             "event_id": target.apns_id.lower(),
-            "created_at": rfc3339nano(self._now()),
+            "created_at": rfc3339nano(datetime.fromtimestamp(failed_at, UTC)),
             "push_event": {name: value for name, value in part.items() if value is not None},
         }

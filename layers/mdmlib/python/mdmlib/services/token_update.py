@@ -168,6 +168,7 @@ def completed(message: TokenUpdate, sealer: Sealer, *, tally: int, at: int) -> "
         Enrollment.push_token_hash.set(push.token_hash),
         Enrollment.push_failure.remove(),
         Enrollment.push_failed_at.remove(),
+        Enrollment.push_failed_by.remove(),
         Enrollment.token_update_tally.set(tally),
         Enrollment.token_updated_at.set(at),
     ]

@@ -209,6 +209,8 @@ class Enrollment(EnrollmentItem, discriminator="enrollment"):
     push_failure = UnicodeAttribute(null=True)
     """APNs' final reason for refusing this token (``Unregistered``, ``BadDeviceToken``); a TokenUpdate ends it."""
     push_failed_at = NumberAttribute(null=True)
+    push_failed_by = UnicodeAttribute(null=True)
+    """The ``apns-id`` of the push that was refused: when its message comes again, it failed when it did."""
 
     identity = UnicodeAttribute(null=True)
     """SHA-256 (hex) of the associated certificate."""
