@@ -2,8 +2,9 @@
 
 import pytest
 
+from functions.checkin import app as checkin
 from functions.connect import app
-from local.aws_proxy import AwsProxy, CutAfter, CutBefore, Error, Trouble
+from local.aws_proxy import AwsProxy, CutAfter, CutBefore, Error, Partly, Trouble
 from mdmlib import runtime
 from tests.counted_site import UDID, Site
 from tests.gateway import Gateway
@@ -29,3 +30,15 @@ def test_a_report_that_could_not_be_settled_is_answered_503(site: Site, proxy: A
         assert gateway.answer(report).status == 503
         proxy.reset()
         assert gateway.answer(report).status == 200
+
+
+def test_a_read_that_dynamodb_never_processes_is_given_up(site: Site, proxy: AwsProxy) -> None:
+    gateway = Gateway(checkin.lambda_handler)
+    message = site.authenticate()
+    proxy.disturb("dynamodb.BatchGetItem", Partly(), times=None)
+
+    assert gateway.answer(message).status == 503
+
+    assert proxy.counts["dynamodb.BatchGetItem"] <= 5
+    proxy.reset()
+    assert gateway.answer(message).status == 200

@@ -9,6 +9,7 @@ from pynamodb.exceptions import DoesNotExist, UpdateError
 
 from mdmlib.store import tables
 from mdmlib.store.at_once import at_once
+from mdmlib.store.patience import until_some_are_processed
 from mdmlib.store.refusals import condition_failed
 from mdmlib.store.tables import Certificate, Enrollment, EnrollmentItem, EnrollmentSecret
 
@@ -175,18 +176,20 @@ def _read_heads(attributes: Sequence[str], enrollment_ids: Sequence[str]) -> lis
     names = {f"#{number}": name for number, name in enumerate(attributes)}
     keys: Any = [{"enrollment_id": {"S": id_}, "item": {"S": tables.RECORD}} for id_ in enrollment_ids]
     found: list[EnrollmentHead] = []
-    while keys:
+
+    def ask(keys: list[Any]) -> tuple[list[Any], list[Any] | None]:
         wanted: Any = {
-            table: {
-                "Keys": keys,
-                "ConsistentRead": True,
-                "ProjectionExpression": ", ".join(names),
-                "ExpressionAttributeNames": names,
-            }
+            "Keys": keys,
+            "ConsistentRead": True,
+            "ProjectionExpression": ", ".join(names),
+            "ExpressionAttributeNames": names,
         }
-        answer: Any = tables.dynamodb_client().batch_get_item(RequestItems=wanted)
-        found += [EnrollmentHead.read(item) for item in answer["Responses"].get(table, ())]
-        keys = answer.get("UnprocessedKeys", {}).get(table, {}).get("Keys")
+        answer: Any = tables.dynamodb_client().batch_get_item(RequestItems={table: wanted})
+        return answer["Responses"].get(table, []), answer.get("UnprocessedKeys", {}).get(table, {}).get("Keys")
+
+    while keys:
+        items, keys = until_some_are_processed(ask, keys)
+        found += [EnrollmentHead.read(item) for item in items]
     return found
 
 
