@@ -90,12 +90,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     played: list[Played] = []
     with _directory(arguments.keep) as directory, open_site(directory) as site:
         begun = time.monotonic()
+        site.hurry()
         with site.proxied(*FUNCTIONS), ThreadPoolExecutor(LANES) as lanes:
             for kind, part in zip(kinds, lanes.map(lambda kind: play(kind(site)), kinds), strict=True):
                 played += part
                 print(f"{time.monotonic() - begun:6.1f} s  {kind.name}: {len(part)}", flush=True)
         # One after the other: what they do for themselves is told apart from what they do for others by its time alone.
-        site.hurry()
         with site.proxied("connect", *WORKING_FUNCTIONS):
             for worker in workers:
                 played += (part := play(worker(site)))

@@ -17,7 +17,7 @@ from local.stack import Stack
 from tests.chaos.ledger import Ledger
 
 _ATTEMPTS: Final = 3
-_VISIBILITY_SECONDS: Final = 2
+_VISIBILITY_SECONDS: Final = 10
 _T = TypeVar("_T")
 
 
