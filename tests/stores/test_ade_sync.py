@@ -1,6 +1,9 @@
 """Apple's lists of devices, read into the tables: every cursor, two runs at once, and Apple on its bad days."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from itertools import count
+from typing import Any
 
 import pytest
 
@@ -75,27 +78,60 @@ def test_nanodeps_events_tell_of_each_page_under_the_same_ids_when_it_is_read_ag
         assert_conforms(document)
 
 
-def test_a_page_is_stored_before_the_cursor_moves(world: AdeWorld) -> None:
-    there = world.server()
-    bought = world.control.buy(there, count=3)
+class DiedError(Exception):
+    pass
 
-    class DiedError(Exception):
-        pass
 
-    def die() -> None:
-        raise DiedError
+@contextmanager
+def dying(moment: str, number: int) -> Iterator[list[str]]:
+    """Let a function die at its so-many-th write: before or after it reached DynamoDB; tell which that was."""
+    left, died = [number], list[str]()
+    writes = ("UpdateItem", "BatchWriteItem")
 
-    # Lease, digest; then the page.
-    before_next_write(lambda: before_next_write(lambda: before_next_write(lambda: before_next_write(die))))
-    with pytest.raises(DiedError):
-        world.sync()
+    def die(*, model: Any, **_: object) -> None:
+        if model.name in writes and not died:
+            left[0] -= 1
+            if left[0] == 0:
+                died.append(model.name)
+                raise DiedError
 
-    assert set(world.store.get_many("school", bought)) == set(bought)
-    assert world.state().cursor is None
-    world.asked_for.clear()
-    world.clock.advance(minutes=10)
-    world.sync()
-    assert world.state().cursor is not None
+    events = tables.dynamodb_client().meta.events
+    events.register(f"{moment}.dynamodb.*", die)
+    yield died
+    events.unregister(f"{moment}.dynamodb.*", die)
+
+
+@pytest.mark.parametrize("moment", ["before-call", "after-call"])
+def test_wherever_a_function_dies_the_next_one_makes_up_for_it(world: AdeWorld, moment: str) -> None:
+    deaths = []
+    for number in count(1):
+        name = f"school{number}"
+        there = world.server(name)
+        uuid = world.define("pupils", name)
+        world.rule(f"all of {number}".replace(" ", "-"), server=name, profile="pupils")
+        bought = world.control.buy(there, count=4)
+        with dying(moment, number) as died, suppress(DiedError):
+            world.sync(name)
+        world.asked_for.clear()
+        world.clock.advance(minutes=10)
+        world.sync(name)
+
+        assert {world.control.device(serial)["profile_uuid"] for serial in bought} == {uuid}
+        known = world.store.get_many(name, bought)
+        assert {serial: device.assignment for serial, device in known.items()} == dict.fromkeys(bought, "assigned")
+        assert world.waiting(name) == []
+        assert world.state(name).error_code is None
+        told: dict[str, list[str]] = {}
+        for document in world.bus.take():
+            devices = document["device_response_event"]["device_response"]["devices"]
+            # Told again, it is the same event about the same devices.
+            serials = [device["serial_number"] for device in devices]
+            assert told.setdefault(document["event_id"], serials) == serials
+        assert sorted(serial for serials in told.values() for serial in serials) == sorted(bought)
+        if not died:
+            break
+        deaths += died
+    assert len(deaths) > 8
 
 
 def test_a_cursor_that_apple_knows_no_more_has_the_list_fetched_anew_and_tells_what_changed_meanwhile(
