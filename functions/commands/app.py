@@ -75,7 +75,8 @@ def push_device(udid: str) -> Response[str]:
 @app.post("/v1/devices")
 def list_devices() -> Response[str]:
     """List the devices."""
-    return micromdm_devices.list_devices(admin_edge.decode(app.current_event), runtime.device_listing())
+    request = admin_edge.decode(app.current_event)
+    return micromdm_devices.list_devices(request, runtime.device_listing(), runtime.ade_devices())
 
 
 @app.delete("/v1/devices")

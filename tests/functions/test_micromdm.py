@@ -16,6 +16,7 @@ from local.emulator import Emulator
 from mdmlib.apple.profile_signing import SigningIdentity
 from mdmlib.settings import Settings
 from mdmlib.store import tables
+from mdmlib.store.ade_devices import AdeDeviceStore
 from mdmlib.store.sealing import Sealer
 from tests.api_description import DescribedGateway
 from tests.deployment import Clock
@@ -86,6 +87,17 @@ def test_mdmctl_get_devices(gateway: Gateway, device: FleetDevice) -> None:
         b'      "dep_profile_status": ""\n'
         b"    }\n  ]\n}\n"
     )
+
+
+def test_mdmctl_get_devices_tells_what_apple_says_of_their_profiles(gateway: Gateway, device: FleetDevice) -> None:
+    tables.AdeServer("ade_server", "school").save()
+    bought = AdeDeviceStore().new("school", "C02XXXX")
+    bought.record, bought.profile_status, bought.first_seen_at, bought.changed_at = {}, "pushed", 0, 0
+    AdeDeviceStore().save("school", [bought])
+
+    listed = mdmctl(gateway, "POST", "/v1/devices", b"{}").document["devices"]
+
+    assert [each["dep_profile_status"] for each in listed] == ["pushed"]
 
 
 def test_no_device_is_null(gateway: Gateway) -> None:

@@ -14,6 +14,7 @@ from mdmlib.observability import logger
 if TYPE_CHECKING:
     from aws_lambda_powertools.event_handler import Response
 
+    from mdmlib.services.ade_devices import AdeDevices
     from mdmlib.services.blocking import Blocking
     from mdmlib.services.device_listing import DeviceListing, ListedDevice
     from mdmlib.services.enqueue import EnqueueService
@@ -25,8 +26,11 @@ _NO_TIME: Final = "0001-01-01T00:00:00Z"
 """What Go writes for a time that was never set."""
 
 
-def list_devices(request: AdminRequest, devices: "DeviceListing") -> "Response[str]":
-    """``POST /v1/devices``: the devices, or those of some serial numbers and UDIDs, all or page by page from 0."""
+def list_devices(request: AdminRequest, devices: "DeviceListing", bought: "AdeDevices") -> "Response[str]":
+    """``POST /v1/devices``: the devices, or those of some serial numbers and UDIDs, all or page by page from 0.
+
+    Of what Apple has in its lists only the profiles' statuses are told: ``/v2/ade-devices`` lists what never enrolled.
+    """
     fields = GoFields(request.json())
     found = devices.list(
         page=fields.integer("page"),
@@ -34,7 +38,9 @@ def list_devices(request: AdminRequest, devices: "DeviceListing") -> "Response[s
         serials=frozenset(fields.texts("filter_serial")),
         ids=frozenset(fields.texts("filter_udid")),
     )
-    return answer_micromdm(HTTPStatus.OK, {"devices": [_device(device) for device in found] or None})
+    statuses = bought.profile_statuses(device.serial_number for device in found) if found else {}
+    listed = [_device(device, statuses.get(device.serial_number, "")) for device in found]
+    return answer_micromdm(HTTPStatus.OK, {"devices": listed or None})
 
 
 def remove_devices(request: AdminRequest, removal: "Removal") -> "Response[str]":
@@ -109,7 +115,7 @@ def _options(request: AdminRequest) -> GoFields:
     return fields.within("Opts") if "Opts" in fields else fields
 
 
-def _device(device: "ListedDevice") -> dict[str, Any]:
+def _device(device: "ListedDevice", dep_profile_status: str) -> dict[str, Any]:
     return {
         "serial_number": device.serial_number,
         "udid": device.id,
@@ -117,7 +123,7 @@ def _device(device: "ListedDevice") -> dict[str, Any]:
         "last_seen": _NO_TIME
         if device.last_seen_at is None
         else datetime.fromtimestamp(device.last_seen_at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "dep_profile_status": "",
+        "dep_profile_status": dep_profile_status,
     }
 
 

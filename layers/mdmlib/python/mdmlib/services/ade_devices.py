@@ -1,6 +1,6 @@
 """What is known of the devices in Apple's lists: for administrators, and for whoever asks whether a device is ours."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -88,6 +88,16 @@ class AdeDevices:
         latest = max(found.values(), key=lambda device: (device.deleted_at is None, int(device.changed_at)))
         former = [name for name, device in sorted(found.items()) if device is not latest]
         return AdeDeviceEntry(latest, former, self._enrolled(serial_number))
+
+    def profile_statuses(self, serial_numbers: Iterable[str]) -> Mapping[str, str]:
+        """Return what Apple says of the profiles of devices that are in a list, by serial number."""
+        wanted = [serial_number for serial_number in serial_numbers if serial_number.isalnum()]
+        return {
+            device.name: device.profile_status or ""
+            for server in self._servers()
+            for device in self._devices.get_many(server, wanted).values()
+            if device.deleted_at is None
+        }
 
     def is_ours(self, serial_number: str) -> bool:
         """Say whether a device is in the list of one of the servers: one read, and another one in a minute."""
