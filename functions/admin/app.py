@@ -27,6 +27,7 @@ from mdmlib.observability import logger
 
 app = APIGatewayHttpResolver()
 admin_edge.register_error_handlers(app)
+admin_edge.refuse_long_names(app)
 idempotency.remember_answers(app, runtime.idempotent_requests)
 etags.answer_conditionally(app)
 

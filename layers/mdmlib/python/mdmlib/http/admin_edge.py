@@ -73,6 +73,10 @@ _OF_NANODEP: Final = re.compile(
     r"/proxy/|/v1/(dep_names|tokenpki|tokens|assigner|maidjwt|bypasscode)(/|$)|/v1/config/(?!certificate$)."
 )
 
+_OF_LISTS: Final = re.compile(r"/v1/(enqueue|push|queue)/")
+"""Several ids in one part of a path."""
+_LONGEST_NAME: Final = 1_024
+
 _LONE_SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 # What Go's encoder escapes inside strings; none of them occurs in JSON outside of one.
 _GO_ESCAPES: Final = {
@@ -230,6 +234,18 @@ def refusal(error: PicoMDMError, *, dialect: Dialect) -> Response[str]:
         challenge = f'Basic realm="{error.realm}"'
         response.headers.update({"WWW-Authenticate": challenge, AUTHENTICATE_HEADER: challenge})
     return response
+
+
+def refuse_long_names(app: "APIGatewayHttpResolver") -> None:
+    """Answer 404 for a path with a longer name than anything here has: DynamoDB would take none for a key."""
+
+    def look(app: "APIGatewayHttpResolver", go_on: Callable[..., Response[Any]]) -> Response[Any]:
+        path = app.current_event.raw_path
+        if not _OF_LISTS.match(path) and any(len(part.encode()) > _LONGEST_NAME for part in path.split("/")):
+            raise NotFoundError(f"Nothing here has a name of more than {_LONGEST_NAME} bytes.", code="name_too_long")
+        return go_on(app)
+
+    app.use([look])
 
 
 def register_error_handlers(app: "APIGatewayHttpResolver") -> None:

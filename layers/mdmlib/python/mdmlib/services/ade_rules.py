@@ -81,7 +81,8 @@ class AdeSerialNumbers:
 
     def remove(self, serial_number: str) -> None:
         """Let this device enroll no more by being in the list; one that is not there is no error."""
-        AdeSerialNumber(_SERIALS, serial_number.strip().upper()).delete()
+        if name := serial_number.strip().upper():
+            AdeSerialNumber(_SERIALS, name).delete()
 
 
 class MinimumOsVersions:

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 RESERVED: Final = "certificate"
 """No server's name: ``/v1/config/certificate`` is MicroMDM's, ``/v1/config/<name>`` NanoDEP's."""
 
+_LONGEST_KEY: Final = 1_024
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _PUBLIC_ACCOUNT: Final = ("server_name", "server_uuid", "admin_id", "org_name", "org_id", "org_type", "org_version")
 """What is kept of Apple's answer: who the organization is, and not its telephone number."""
@@ -420,7 +421,9 @@ def _all() -> list[AdeServer]:
 
 def _find(name: str) -> AdeServer | None:
     try:
-        return AdeServer.get(COLLECTION, name, consistent_read=True) if name else None
+        # DynamoDB takes no longer key.
+        is_key = 0 < len(name.encode()) <= _LONGEST_KEY
+        return AdeServer.get(COLLECTION, name, consistent_read=True) if is_key else None
     except DoesNotExist:
         return None
 

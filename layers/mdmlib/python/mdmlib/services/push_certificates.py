@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mdmlib.store.sealing import Sealer
 
 _COLLECTION: Final = "push_certificate"
+_LONGEST_TOPIC: Final = 1_024
 _KEEP: Final = timedelta(minutes=1)
 
 
@@ -174,15 +175,23 @@ class PushCertificates:
         kept = self._kept.get(topic)
         if kept and not fresh and self._now() - kept[0] < _KEEP:
             return kept[1]
-        try:
-            item = PushCertificate.get(_COLLECTION, topic)
-        except PushCertificate.DoesNotExist:
+        item = _stored(topic)
+        if item is None:
             self._kept.pop(topic, None)
             raise NotFoundError(
-                f"There is no push certificate for the topic {topic}.", code="push_certificate_not_found", field="topic"
-            ) from None
+                f"There is no push certificate for the topic {topic[:200]}.",
+                code="push_certificate_not_found",
+                field="topic",
+            )
         self._kept[topic] = self._now(), item
         return item
+
+
+def _stored(topic: str) -> PushCertificate | None:
+    try:
+        return PushCertificate.get(_COLLECTION, topic) if len(topic.encode()) <= _LONGEST_TOPIC else None
+    except PushCertificate.DoesNotExist:
+        return None
 
 
 def _place(topic: str) -> str:

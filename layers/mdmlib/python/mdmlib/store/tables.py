@@ -728,7 +728,7 @@ class AppUpload(ResourceItem, discriminator="app_upload"):
 class BlueprintJob(ResourceItem, discriminator="blueprint_job"):
     """Collection ``blueprint_job``, name = the job's id: blueprints on their way to many devices, page by page."""
 
-    blueprints: JSONAttribute = JSONAttribute()
+    blueprints: JSONAttribute = JSONAttribute(null=True)
     """Names; null: whatever suits a device."""
     options: JSONAttribute = JSONAttribute()
     """``remove``: take away what is in these blueprints no more; ``again``: send also what does not differ."""
