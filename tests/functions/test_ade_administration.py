@@ -11,6 +11,7 @@ import pytest
 from functions.admin import app as function
 from local.ade.client import AdeSimulator
 from local.apns.portal import Authority
+from local.aws_proxy import AwsProxy, CutAfter, CutBefore, Trouble
 from local.emulator import Emulator
 from local.escrow_key_unlock import EscrowKeyUnlockService
 from mdmlib import runtime
@@ -71,6 +72,31 @@ def test_a_server_is_made_given_its_token_and_forgotten(gateway: Gateway, portal
     assert gateway.get(f"{SERVERS}/school").document["code"] == "ade_server_not_found"
 
 
+@pytest.mark.parametrize("trouble", [CutBefore(), CutAfter()], ids=["cut before", "cut after"])
+def test_whatever_dynamodb_does_to_an_import_the_same_request_again_completes_it(
+    proxy: AwsProxy, gateway: Gateway, portal: Portal, trouble: Trouble
+) -> None:
+    failed = 0
+    while True:
+        path = f"{SERVERS}/server-{failed}"
+        staged = gateway.request("PUT", path).document["staged_certificate"]
+        file = portal.token(staged, server=str(failed))
+        # Until the SDK gives up, each call from this one on.
+        proxy.disturb("dynamodb.*", trouble, times=3, skip=failed)
+        answer = gateway.request("PUT", f"{path}/token", file)
+        proxy.reset()
+        if answer.status == 200:
+            break
+        assert answer.status == 503
+        failed += 1
+
+        again = gateway.request("PUT", f"{path}/token", file).document
+
+        assert (again["certificate"], again["staged_certificate"], again["problem"]) == (staged, None, None)
+        assert gateway.get(f"{path}/account").status == 200
+    assert failed > 4
+
+
 @pytest.mark.usefixtures("server")
 def test_what_is_wrong_with_a_token_is_told(gateway: Gateway, portal: Portal) -> None:
     def imported(file: bytes, **query: str) -> tuple[int, str]:
@@ -103,6 +129,7 @@ def test_what_apple_wants_of_an_administrator_is_told(gateway: Gateway, portal: 
     portal.control.sign_terms(portal.name(), signed=False)
     unsigned = gateway.get(f"{SERVERS}/school/account")
     assert (unsigned.status, unsigned.document["code"]) == (502, "apple_refused")
+    assert unsigned.document["apple_code"] == "T_C_NOT_SIGNED"
     assert "Somebody has to accept Apple's new terms" in unsigned.document["detail"]
     assert gateway.get(f"{SERVERS}/school").document["problem"]["code"] == "apple_refused"
 
@@ -283,6 +310,30 @@ def test_a_lock_has_one_code_which_is_kept_before_apple_is_asked(
     assert code.raw not in ActivationLock.get("activation_lock", serial).bypass_code
     assert gateway.delete(f"{LOCKS}/{serial}").status == 204
     assert gateway.get(f"{LOCKS}/{serial}").document["code"] == "activation_lock_not_found"
+
+
+# The proxy first: it begins a new runtime.
+@pytest.mark.usefixtures("proxy", "server")
+@pytest.mark.parametrize("trouble", [CutBefore(), CutAfter()], ids=["cut before", "cut after"])
+def test_whatever_dynamodb_does_to_a_lock_its_code_is_known(
+    proxy: AwsProxy, gateway: Gateway, portal: Portal, trouble: Trouble
+) -> None:
+    failed, serials = 0, portal.buy(20)
+    while True:
+        serial = serials[failed]
+        proxy.disturb("dynamodb.*", trouble, times=3, skip=failed)
+        answer = gateway.post(f"{SERVERS}/school/activation-locks", {"serial_number": serial})
+        proxy.reset()
+        if answer.status == 201:
+            break
+        failed += 1
+        if lock := portal.control.device(serial)["activation_lock"]:
+            code = BypassCode.from_text(gateway.get(f"{LOCKS}/{serial}").document["bypass_code"])
+            assert lock["escrow_key"] == code.escrow_key
+        again = gateway.post(f"{SERVERS}/school/activation-locks", {"serial_number": serial}).document
+        known = BypassCode.from_text(again["bypass_code"])
+        assert portal.control.device(serial)["activation_lock"]["escrow_key"] == known.escrow_key
+    assert failed > 1
 
 
 @pytest.mark.usefixtures("server")

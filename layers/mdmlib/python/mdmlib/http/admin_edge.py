@@ -224,10 +224,10 @@ def refusal(error: PicoMDMError, *, dialect: Dialect) -> Response[str]:
             "detail": error.message,
             "code": error.code,
         }
-        response: Response[str] = answer_v2(status, problem | _field(error))
+        response: Response[str] = answer_v2(status, problem | _details(error))
         response.headers["Content-Type"] = "application/problem+json"
     else:
-        response = _ANSWERS[dialect](status, {"error": error.message, "code": error.code} | _field(error))
+        response = _ANSWERS[dialect](status, {"error": error.message, "code": error.code} | _details(error))
     if status in _RETRY_AFTER:
         response.headers["Retry-After"] = _RETRY_AFTER[status]
     if isinstance(error, UnauthorizedError):
@@ -284,8 +284,11 @@ def register_error_handlers(app: "APIGatewayHttpResolver") -> None:
         return refusal(unknown, dialect=dialect_of(event))
 
 
-def _field(error: PicoMDMError) -> dict[str, str]:
-    return {"field": error.field} if error.field else {}
+def _details(error: PicoMDMError) -> dict[str, str]:
+    """Return what is told of an error beside its code: which field it is about, and what Apple calls it."""
+    apple_code = error.apple_code if isinstance(error, AppleRefusedError) else None
+    told = {"field": error.field, "apple_code": apple_code}
+    return {name: value for name, value in told.items() if value}
 
 
 def _refuse_constant(name: str) -> NoReturn:

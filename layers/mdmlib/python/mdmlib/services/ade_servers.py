@@ -324,11 +324,13 @@ class AdeServers:
         except UpdateError as error:
             if not condition_failed(error):
                 raise
-            raise ConflictError(
-                f"Somebody else has changed the server {item.name!r} at the same time; look at it, and send the token "
-                "again if it is still needed.",
-                code="changed_meanwhile",
-            ) from error
+            # It may have been us: a call whose answer was lost, and that the SDK has made once more.
+            if not self._is_kept(item.name, token):
+                raise ConflictError(
+                    f"Somebody else has changed the server {item.name!r} at the same time; look at it, and send the "
+                    "token again if it is still needed.",
+                    code="changed_meanwhile",
+                ) from error
         self._forget_client(item.name)
         logger.info("ADE token imported", server=item.name, key_pair_changed=staged is not None)
         try:
@@ -336,6 +338,10 @@ class AdeServers:
         except (AppleRefusedError, UnavailableError) as error:
             logger.warning("ADE account not told", server=item.name, code=error.code, reason=error.message)
         return self.get(item.name)
+
+    def _is_kept(self, name: str, token: AdeToken) -> bool:
+        item = _find(name)
+        return item is not None and item.token is not None and self._token(item) == token
 
     def _refuse_mistakes(self, item: AdeServer, token: AdeToken, consumer: str) -> None:
         """Refuse what goes wrong when tokens are renewed: the token of another server, and a former one."""
