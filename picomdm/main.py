@@ -34,6 +34,7 @@ from picomdm import (
     enrollment_profile,
     enrollments,
     events,
+    inventory,
     migrate,
     plans,
     profiles,
@@ -81,6 +82,8 @@ app.add_typer(certificate_authorities.app, name="ca")
 app.add_typer(device_attributes.app, name="device-attributes")
 app.add_typer(device_authorities.app, name="device-ca")
 app.add_typer(enrollment_profile.app, name="enrollment-profile")
+app.add_typer(inventory.app, name="inventory")
+app.add_typer(inventory.escrow, name="escrow")
 app.add_typer(plans.app, name="plans")
 app.add_typer(push_certificates.app, name="push-cert")
 app.add_typer(push_certificates.app, name="pushcert", hidden=True)

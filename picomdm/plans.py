@@ -1,10 +1,12 @@
 """``picomdm plans``: what devices are being brought to, step by step."""
 
+import json
 from itertools import islice
 from typing import Annotated, Any, Final
 
 import typer
 
+from picomdm import inventory
 from picomdm.context import JSON, operator_of
 
 app: Final = typer.Typer(help="See what devices are being brought to.", no_args_is_help=True)
@@ -76,6 +78,41 @@ def show(
             )
 
     terminal.answer({"plans": found}, tell)
+
+
+@app.command("start")
+def start_plans(
+    context: typer.Context,
+    *,
+    kind: Annotated[
+        str,
+        typer.Argument(
+            metavar="KIND",
+            help="inventory, device_information, filevault_enable, filevault_rotate, lock, profiles, "
+            "certificate_profile or command_plan.",
+        ),
+    ],
+    enrollment_ids: Annotated[list[str], typer.Argument(metavar="ID...", help="The devices.")],
+    options: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--option", metavar="NAME=VALUE", help='Text, or JSON: message=…, install=["wifi"]; may be repeated.'
+        ),
+    ] = None,
+    _json: JSON = False,
+) -> None:
+    """Begin plans that need no blueprint."""
+    pairs = [option.partition("=") for option in options or ()]
+    if not all(sign for _, sign, _ in pairs):
+        raise typer.BadParameter("An option is NAME=VALUE.")
+    inventory.start(context, kind, enrollment_ids, {name: _value(text) for name, _, text in pairs})
+
+
+def _value(text: str) -> Any:  # noqa: ANN401 - whatever JSON it is
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
 def _progress(plan: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ from functions.admin import app as admin
 from functions.commands import app as commands
 
 _OF_COMMANDS: Final = re.compile(
-    r"/(v1|push|proxy|micromdm|nanomdm|api)/|/migration$|/version$"
+    r"/(v1|push|proxy|micromdm|nanomdm|api)/|/migration$|/version$|/inventory$"
     r"|/v2/(command|pushes)|/v2/enrollments/[^/]+/(commands|results|block)"
 )
 

@@ -11,7 +11,16 @@ from mdmlib.services.apps import Apps
 from mdmlib.services.blueprint_jobs import BlueprintJobs
 from mdmlib.services.blueprint_plans import KIND, BlueprintPlans
 from mdmlib.services.blueprints import Blueprints
+from mdmlib.services.builtin_plans import (
+    BuiltinPlans,
+    ListCertificates,
+    LockDevice,
+    ReplaceCertificateProfile,
+    TakeInventory,
+)
 from mdmlib.services.device_attributes import DeviceAttributeStore
+from mdmlib.services.escrow import Escrow
+from mdmlib.services.filevault import AwaitRecoveryKey, FileVault, InstallFileVaultProfile, RotateRecoveryKey
 from mdmlib.services.install_actions import (
     CreateAccounts,
     InstallApp,
@@ -20,7 +29,10 @@ from mdmlib.services.install_actions import (
     RemoveProfile,
     SendCommand,
 )
+from mdmlib.services.inventory import InventoryStore
 from mdmlib.services.micromdm_users import MicroMDMUsers
+from mdmlib.services.named_profiles import NamedProfiles
+from mdmlib.services.nanocmd_workflows import NanoCMDWorkflows, WorkflowEvents
 from mdmlib.services.plan_actions import Action, ListApps, ListProfiles, ReleaseDevice, Send
 from mdmlib.services.plans import KnownPlan, Plans
 from mdmlib.services.stored_profiles import StoredProfiles
@@ -66,7 +78,14 @@ class Works:
     @cached_property
     def actions(self) -> dict[str, Action]:
         return {
+            "await_recovery_key": AwaitRecoveryKey(self.filevault, self.escrow, self.inventory),
             "create_accounts": CreateAccounts(self.users),
+            "install_filevault_profile": InstallFileVaultProfile(self.filevault),
+            "list_certificates": ListCertificates(),
+            "lock_device": LockDevice(self.escrow),
+            "replace_certificate_profile": ReplaceCertificateProfile(self.profiles, self.fleet.clock),
+            "rotate_recovery_key": RotateRecoveryKey(self.filevault, self.escrow, self.inventory),
+            "take_inventory": TakeInventory(self.inventory),
             "install_app": InstallApp(self.apps),
             "install_profile": InstallProfile(self.profiles),
             "list_apps": ListApps(),
@@ -88,6 +107,37 @@ class Works:
             now=self.fleet.clock,
             new_id=lambda: uuid.uuid4().hex,
         )
+
+    @cached_property
+    def escrow(self) -> Escrow:
+        return Escrow(
+            events=self.fleet.events,
+            sealer=self.fleet.sealer,
+            now=self.fleet.clock,
+            new_event_id=self.fleet.new_event_id,
+        )
+
+    @cached_property
+    def inventory(self) -> InventoryStore:
+        return InventoryStore(sealer=self.fleet.sealer, now=self.fleet.clock)
+
+    @cached_property
+    def filevault(self) -> FileVault:
+        return FileVault(sealer=self.fleet.sealer, settings=self.fleet.settings, now=self.fleet.clock)
+
+    @cached_property
+    def names(self) -> NamedProfiles:
+        return NamedProfiles(profiles=self.profiles)
+
+    @cached_property
+    def builtin(self) -> BuiltinPlans:
+        return BuiltinPlans(
+            plans=self.plans, names=self.names, workflow_queue=lambda: self.queue, new_id=lambda: uuid.uuid4().hex
+        )
+
+    @cached_property
+    def nanocmd(self) -> NanoCMDWorkflows:
+        return NanoCMDWorkflows(builtin=self.builtin, names=self.names)
 
     @cached_property
     def plans(self) -> Plans:
@@ -141,6 +191,8 @@ class Works:
             blueprint_plans=self.blueprint_plans,
             jobs=self.jobs,
             apps=self.apps,
+            builtin=self.builtin,
+            events=WorkflowEvents(workflows=self.nanocmd, names=self.names),
             workflow_queue=self.queue,
             now=self.fleet.clock,
         )

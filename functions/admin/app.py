@@ -20,6 +20,7 @@ from mdmlib.http import (
     v2_checkin,
     v2_enrollment,
     v2_identity,
+    v2_inventory,
     v2_push,
     v2_webhooks,
 )
@@ -645,6 +646,43 @@ def get_blueprint_application(job_id: str) -> Response[str]:
 def list_plans() -> Response[str]:
     """Tell what devices are being brought to."""
     return v2_blueprints.list_plans(admin_edge.decode(app.current_event), runtime.plans())
+
+
+@app.post("/v2/plans")
+def post_plans() -> Response[str]:
+    """Begin plans that need no blueprint."""
+    return v2_inventory.start_plans(admin_edge.decode(app.current_event), runtime.builtin_plans())
+
+
+@app.get("/v2/inventory")
+def search_inventory() -> Response[str]:
+    """Find devices by what they have told of themselves."""
+    return v2_inventory.search_inventory(admin_edge.decode(app.current_event), runtime.inventory())
+
+
+@app.get("/v2/enrollments/<enrollment_id>/inventory")
+def get_inventory(enrollment_id: str) -> Response[str]:
+    """Tell what is known of a device."""
+    return v2_inventory.get_inventory(enrollment_id, admin_edge.decode(app.current_event), runtime.inventory())
+
+
+@app.get("/v2/enrollments/<enrollment_id>/inventory-changes")
+def get_inventory_changes(enrollment_id: str) -> Response[str]:
+    """Tell how that changed."""
+    request = admin_edge.decode(app.current_event)
+    return v2_inventory.get_inventory_changes(enrollment_id, request, runtime.inventory())
+
+
+@app.get("/v2/escrow/<owner>")
+def list_escrow(owner: str) -> Response[str]:
+    """List which keys and PINs of a device are escrowed."""
+    return v2_inventory.list_escrow(owner, admin_edge.decode(app.current_event), runtime.escrow())
+
+
+@app.post("/v2/escrow/<owner>/<kind>/reveal")
+def reveal_secret(owner: str, kind: str) -> Response[str]:
+    """Read one."""
+    return v2_inventory.reveal(owner, kind, admin_edge.decode(app.current_event), runtime.escrow())
 
 
 @app.get("/v2/device-attributes")

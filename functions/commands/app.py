@@ -22,6 +22,7 @@ from mdmlib.http import (
     micromdm_dep,
     micromdm_devices,
     micromdm_resources,
+    nanocmd,
     nanodep,
     nanomdm,
     nanomdm_queries,
@@ -157,6 +158,84 @@ def put_app() -> Response[str]:
 def list_apps() -> Response[str]:
     """List the apps."""
     return micromdm_apps.list_apps(admin_edge.decode(app.current_event), runtime.apps())
+
+
+@app.post("/v1/workflow/<name>/start")
+def start_workflow(name: str) -> Response[str]:
+    """Start a workflow."""
+    return nanocmd.start_workflow(name, admin_edge.decode(app.current_event), runtime.nanocmd_workflows())
+
+
+@app.get("/v1/event/<name>")
+def get_workflow_event(name: str) -> Response[str]:
+    """Tell what begins when a device enrolls."""
+    return nanocmd.get_event(name, runtime.named_profiles())
+
+
+@app.put("/v1/event/<name>")
+def put_workflow_event(name: str) -> Response[str]:
+    """Let a workflow begin when a device enrolls."""
+    return nanocmd.put_event(name, admin_edge.decode(app.current_event), runtime.workflow_events())
+
+
+@app.delete("/v1/event/<name>")
+def delete_workflow_event(name: str) -> Response[str]:
+    """Let it begin no more."""
+    return nanocmd.delete_event(name, runtime.named_profiles())
+
+
+@app.get("/v1/fvenable/profiletemplate")
+def get_filevault_template() -> Response[bytes]:
+    """Return the profile that turns FileVault on."""
+    return nanocmd.filevault_template(runtime.filevault())
+
+
+@app.get("/v1/profile/<name>")
+def get_named_profile(name: str) -> Response[bytes]:
+    """Return a profile."""
+    return nanocmd.get_profile(name, runtime.named_profiles())
+
+
+@app.put("/v1/profile/<name>")
+def put_named_profile(name: str) -> Response[str]:
+    """Store a profile under a name."""
+    return nanocmd.put_profile(name, admin_edge.decode(app.current_event), runtime.named_profiles())
+
+
+@app.delete("/v1/profile/<name>")
+def delete_named_profile(name: str) -> Response[str]:
+    """Forget a profile."""
+    return nanocmd.delete_profile(name, runtime.named_profiles())
+
+
+@app.get("/v1/profiles")
+def list_named_profiles() -> Response[str]:
+    """List the profiles that have names."""
+    return nanocmd.list_profiles(admin_edge.decode(app.current_event), runtime.named_profiles())
+
+
+@app.get("/v1/cmdplan/<name>")
+def get_command_plan(name: str) -> Response[str]:
+    """Return a list of profiles and apps."""
+    return nanocmd.get_command_plan(name, runtime.named_profiles())
+
+
+@app.put("/v1/cmdplan/<name>")
+def put_command_plan(name: str) -> Response[str]:
+    """Store a list of profiles and apps."""
+    return nanocmd.put_command_plan(name, admin_edge.decode(app.current_event), runtime.named_profiles())
+
+
+@app.get("/v1/inventory")
+def get_inventory() -> Response[str]:
+    """Tell what is known of devices."""
+    return nanocmd.get_inventory(admin_edge.decode(app.current_event), runtime.inventory())
+
+
+@app.get("/inventory")
+def get_inventory_of_old() -> Response[str]:
+    """Tell what is known of devices, at the address that NanoCMD has it."""
+    return nanocmd.get_inventory(admin_edge.decode(app.current_event), runtime.inventory())
 
 
 @app.put("/v1/config/certificate")

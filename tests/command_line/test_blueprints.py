@@ -106,3 +106,24 @@ def test_devices_get_tags_and_values(works: Works, picomdm: CommandLine) -> None
     assert picomdm("device-attributes", "show", "C02X", "--json").document["tags"] == ["lab"]
     assert picomdm("device-attributes", "delete", "C02X").code == 0
     assert picomdm("device-attributes", "show", "C02X").code == 1
+
+
+def test_inventory_and_escrow_are_shown(works: Works, picomdm: CommandLine) -> None:
+    device = works.fleet.device("D1")
+    works.inventory.take(device.record, "DeviceInformation", {"QueryResponses": {"OSVersion": "26.1"}})
+    works.inventory.take(device.record, "DeviceInformation", {"QueryResponses": {"OSVersion": "26.2"}})
+    apps = [{"Identifier": "com.example.app", "ShortVersion": "2.0"}]
+    works.inventory.take(device.record, "InstalledApplicationList", {"InstalledApplicationList": apps})
+    works.escrow.put_once(device.record, "lock_pin", lambda: "123456", name="a")
+
+    shown = picomdm("inventory", "show", "D1", "--apps", "--certificates")
+    assert ("26.2" in shown.out, "com.example.app" in shown.out) == (True, True)
+    assert "26.1" in picomdm("inventory", "changes", "D1").out
+    assert "D1" in picomdm("inventory", "search", "app=com.example.app@2.0", "os_version=26.2").out
+    assert "No device fits" in picomdm("inventory", "search", "os_version=15").out
+    assert "lock_pin" in picomdm("escrow", "list", "C02XXXX").out
+    assert picomdm("escrow", "reveal", "C02XXXX", "lock_pin", "--reason", "lost").out == "123456\n"
+    assert picomdm("escrow", "reveal", "C02XXXX", "lock_pin").code == 2
+    assert picomdm("inventory", "refresh", "D1").out == "1 plans are being begun.\n"
+    refused = picomdm("plans", "start", "lock", "nobody", "--option", "message=m")
+    assert (refused.code, "nobody" in refused.out) == (1, True)

@@ -26,6 +26,8 @@ DIALECTS = {
     "ANY /micromdm/{proxy+}": None,
     "ANY /nanomdm/{proxy+}": None,
     "ANY /api/v1/nanomdm/{proxy+}": None,
+    "ANY /api/v1/nanocmd/{proxy+}": None,
+    "GET /inventory": r"/inventory",
 }
 """Routes that leave it to their function what there is, with the paths that lead to it; None: under a prefix."""
 MTLS_ROUTES = {"PUT /mdm": "checkin", "PUT /mdm/checkin": "checkin", "PUT /mdm/connect": "connect"}

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from mdmlib.services.blueprint_jobs import BlueprintJobs
     from mdmlib.services.blueprint_plans import BlueprintPlans
     from mdmlib.services.blueprints import Blueprints
+    from mdmlib.services.builtin_plans import BuiltinPlans
     from mdmlib.services.certificate_authorities import CertificateAuthorities
     from mdmlib.services.certificate_authority import CertificateAuthorityService
     from mdmlib.services.checkin import CheckinService
@@ -60,15 +61,20 @@ if TYPE_CHECKING:
     from mdmlib.services.enrollment_profiles import EnrollmentProfiles
     from mdmlib.services.enrollment_query import EnrollmentQuery
     from mdmlib.services.enrollments import Enrollments
+    from mdmlib.services.escrow import Escrow
     from mdmlib.services.escrow_key_unlock import EscrowKeyUnlock
     from mdmlib.services.events import EventPublisher
+    from mdmlib.services.filevault import FileVault
     from mdmlib.services.housekeeping import Housekeeping
     from mdmlib.services.idempotent_requests import IdempotentRequests
     from mdmlib.services.identity_renewals import IdentityRenewals
+    from mdmlib.services.inventory import InventoryStore
     from mdmlib.services.issuing_authorities import IssuingAuthorityStore
     from mdmlib.services.managed_users import ManagedUsers
     from mdmlib.services.micromdm_users import MicroMDMUsers
     from mdmlib.services.migration import Migration
+    from mdmlib.services.named_profiles import NamedProfiles
+    from mdmlib.services.nanocmd_workflows import NanoCMDWorkflows, WorkflowEvents
     from mdmlib.services.ota_enrollment import OtaEnrollment
     from mdmlib.services.plan_actions import Action
     from mdmlib.services.plans import Plans
@@ -1054,6 +1060,8 @@ def device_attributes() -> "DeviceAttributeStore":
 @cache
 def plan_actions() -> "dict[str, Action]":
     """Return how the steps of plans are done."""
+    from mdmlib.services.builtin_plans import ListCertificates, LockDevice, ReplaceCertificateProfile, TakeInventory
+    from mdmlib.services.filevault import AwaitRecoveryKey, InstallFileVaultProfile, RotateRecoveryKey
     from mdmlib.services.install_actions import (
         CreateAccounts,
         InstallApp,
@@ -1064,17 +1072,25 @@ def plan_actions() -> "dict[str, Action]":
     )
     from mdmlib.services.plan_actions import ListApps, ListProfiles, ReleaseDevice, Send
 
+    of_keys = filevault(), escrow(), inventory()
     return {
+        "await_recovery_key": AwaitRecoveryKey(*of_keys),
         "create_accounts": CreateAccounts(micromdm_users()),
         "install_app": InstallApp(apps()),
+        "install_filevault_profile": InstallFileVaultProfile(filevault()),
         "install_profile": InstallProfile(stored_profiles()),
         "list_apps": ListApps(),
+        "list_certificates": ListCertificates(),
         "list_profiles": ListProfiles(),
+        "lock_device": LockDevice(escrow()),
         "release": ReleaseDevice(),
         "remove_app": RemoveApp(),
         "remove_profile": RemoveProfile(),
+        "replace_certificate_profile": ReplaceCertificateProfile(stored_profiles(), now),
+        "rotate_recovery_key": RotateRecoveryKey(*of_keys),
         "send": Send(),
         "send_command": SendCommand(),
+        "take_inventory": TakeInventory(inventory()),
     }
 
 
@@ -1094,6 +1110,69 @@ def plans() -> "Plans":
         now=now,
         new_event_id=new_event_id,
     )
+
+
+@cache
+def escrow() -> "Escrow":
+    """Return the escrowed secrets of devices."""
+    from mdmlib.services.escrow import Escrow
+
+    bind_tables()
+    return Escrow(events=events(), sealer=sealer(), now=now, new_event_id=new_event_id)
+
+
+@cache
+def inventory() -> "InventoryStore":
+    """Return what devices have told of themselves."""
+    from mdmlib.services.inventory import InventoryStore
+
+    bind_tables()
+    return InventoryStore(sealer=sealer(), now=now)
+
+
+@cache
+def filevault() -> "FileVault":
+    """Return whom Macs encrypt their recovery keys for."""
+    from mdmlib.services.filevault import FileVault
+
+    bind_tables()
+    return FileVault(sealer=sealer(), settings=settings(), now=now)
+
+
+@cache
+def named_profiles() -> "NamedProfiles":
+    """Return NanoCMD's names of profiles."""
+    from mdmlib.services.named_profiles import NamedProfiles
+
+    return NamedProfiles(profiles=stored_profiles())
+
+
+@cache
+def builtin_plans() -> "BuiltinPlans":
+    """Return the plans that need no blueprint."""
+    import uuid
+
+    from mdmlib.services.builtin_plans import BuiltinPlans
+
+    return BuiltinPlans(
+        plans=plans(), names=named_profiles(), workflow_queue=workflow_queue, new_id=lambda: uuid.uuid4().hex
+    )
+
+
+@cache
+def nanocmd_workflows() -> "NanoCMDWorkflows":
+    """Return the plans by the names that NanoCMD gives them."""
+    from mdmlib.services.nanocmd_workflows import NanoCMDWorkflows
+
+    return NanoCMDWorkflows(builtin=builtin_plans(), names=named_profiles())
+
+
+@cache
+def workflow_events() -> "WorkflowEvents":
+    """Return what begins when a device enrolls, as NanoCMD has it."""
+    from mdmlib.services.nanocmd_workflows import WorkflowEvents
+
+    return WorkflowEvents(workflows=nanocmd_workflows(), names=named_profiles())
 
 
 @cache
@@ -1175,6 +1254,8 @@ def workflow() -> "Workflow":
         blueprint_plans=blueprint_plans(),
         jobs=blueprint_jobs(),
         apps=apps(),
+        builtin=builtin_plans(),
+        events=workflow_events(),
         workflow_queue=workflow_queue(),
         now=now,
     )

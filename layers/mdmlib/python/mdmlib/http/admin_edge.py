@@ -67,7 +67,10 @@ _RETRY_AFTER: Final = {HTTPStatus.SERVICE_UNAVAILABLE: "5", HTTPStatus.TOO_MANY_
 _OF_MICROMDM: Final = re.compile(
     r"/push/|/boltbackup|/v1/(commands|devices|profiles|users|config|challenge|blueprints|apps|dep|dep-tokens)(/|$)"
 )
-_OF_NANOMDM: Final = re.compile(r"/migration$|/v1/(pushcert|enqueue|queue|enrollments|escrowkeyunlock)(/|$)")
+_OF_NANOMDM: Final = re.compile(
+    r"/migration$|/inventory$|/v1/(pushcert|enqueue|queue|enrollments|escrowkeyunlock)(/|$)"
+    r"|/v1/(workflow|event|fvenable|profile|cmdplan|inventory)(/|$)"
+)
 
 _OF_NANODEP: Final = re.compile(
     r"/proxy/|/v1/(dep_names|tokenpki|tokens|assigner|maidjwt|bypasscode)(/|$)|/v1/config/(?!certificate$)."
@@ -102,6 +105,8 @@ class AdminRequest:
     dialect: Dialect
     if_match: str | None = None
     """The ETags of which what is to be changed has to have one."""
+    caller: str = "unknown"
+    """Who asks, as IAM knows them."""
 
     def json(self) -> dict[str, Any]:
         """Return the body as a JSON object.
@@ -135,7 +140,13 @@ def decode(event: "APIGatewayProxyEventV2") -> AdminRequest:
         query=event.raw_event.get("queryStringParameters") or {},
         dialect=dialect_of(event),
         if_match=headers_of(event).get("if-match"),
+        caller=_caller(event),
     )
+
+
+def _caller(event: "APIGatewayProxyEventV2") -> str:
+    iam = (event.raw_event["requestContext"].get("authorizer") or {}).get("iam") or {}
+    return str(iam.get("userArn") or iam.get("accessKey") or "unknown")
 
 
 def dialect_of(event: "APIGatewayProxyEventV2") -> Dialect:
@@ -149,7 +160,8 @@ def dialect_of(event: "APIGatewayProxyEventV2") -> Dialect:
         return Dialect.V2
     if _OF_NANODEP.match(path):
         return Dialect.NANODEP
-    if _OF_MICROMDM.match(path):
+    # MicroMDM's client lists profiles by POST, NanoCMD's by GET.
+    if _OF_MICROMDM.match(path) and (method, path) != ("GET", "/v1/profiles"):
         return Dialect.MICROMDM
     if _OF_NANOMDM.match(path):
         return Dialect.NANOMDM

@@ -9,6 +9,7 @@ Every dialect has a prefix of its own, under which nothing collides:
 ``/micromdm/…``        MicroMDM's API: ``/micromdm/v1/commands``
 ``/nanomdm/…``         NanoMDM's: ``/nanomdm/v1/push/{id}``
 ``/api/v1/nanomdm/…``  NanoHUB's: ``/api/v1/nanomdm/push/{id}``
+``/api/v1/nanocmd/…``  NanoHUB's: ``/api/v1/nanocmd/inventory``
 =====================  ==============================================
 """
 
@@ -36,6 +37,7 @@ PREFIXES: Final = {
     "/micromdm/": ("/", Dialect.MICROMDM),
     "/nanomdm/": ("/", Dialect.NANOMDM),
     "/api/v1/nanomdm/": ("/v1/", Dialect.NANOMDM),
+    "/api/v1/nanocmd/": ("/v1/", Dialect.NANOMDM),
 }
 """What a dialect's prefix stands for, and whose it is."""
 

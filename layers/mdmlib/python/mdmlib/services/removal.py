@@ -17,7 +17,7 @@ from mdmlib.services.sweep import SweepQueue
 from mdmlib.services.token_update import UNLOCK_TOKEN
 from mdmlib.store import tables
 from mdmlib.store.enrollments import USER_AUTHENTICATION, EnrollmentStore
-from mdmlib.store.tables import Enrollment, EnrollmentSecret, Message
+from mdmlib.store.tables import Enrollment, EnrollmentItem, EnrollmentSecret, Message
 from mdmlib.store.transactions import ConditionsFailedError, Delete, Update, transact
 
 if TYPE_CHECKING:
@@ -80,10 +80,23 @@ class Removal:
             except ConditionsFailedError:
                 record = self._enrollments.get(id_)
                 continue
+            _forget_plans(id_)
             self._sweeps.request(id_, generation)
             logger.info("Enrollment removed", enrollment_id=id_)
             return
         raise UnavailableError("Messages of the same enrollment kept coming first.")
+
+
+def _forget_plans(enrollment_id: str) -> None:
+    """Delete plans and inventory; what is escrowed stays, for the device may be somewhere."""
+    for kind in (tables.PLAN, tables.INVENTORY):
+        with EnrollmentItem.batch_write() as batch:
+            for item in EnrollmentItem.query(
+                enrollment_id,
+                EnrollmentItem.item.startswith(kind),
+                attributes_to_get=["enrollment_id", "item", "cls"],
+            ):
+                batch.delete(item)
 
 
 def _tombstone(record: Enrollment) -> "list[Action]":

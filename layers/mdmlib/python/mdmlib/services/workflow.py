@@ -6,12 +6,14 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from mdmlib.errors import MalformedBodyError
-from mdmlib.services.workflow_queue import ENROLLED, HASH_APP, JOB, RESULT, RESUME, WorkflowQueue
+from mdmlib.services.workflow_queue import ENROLLED, HASH_APP, JOB, RESULT, RESUME, START, WorkflowQueue
 
 if TYPE_CHECKING:
     from mdmlib.services.apps import Apps
     from mdmlib.services.blueprint_jobs import BlueprintJobs
     from mdmlib.services.blueprint_plans import BlueprintPlans
+    from mdmlib.services.builtin_plans import BuiltinPlans
+    from mdmlib.services.nanocmd_workflows import WorkflowEvents
     from mdmlib.services.plans import Plans
 
 
@@ -25,6 +27,8 @@ class Workflow:
         blueprint_plans: "BlueprintPlans",
         jobs: "BlueprintJobs",
         apps: "Apps",
+        builtin: "BuiltinPlans",
+        events: "WorkflowEvents",
         workflow_queue: WorkflowQueue,
         now: Callable[[], datetime],
     ) -> None:
@@ -32,6 +36,8 @@ class Workflow:
         self._blueprint_plans = blueprint_plans
         self._jobs = jobs
         self._apps = apps
+        self._builtin = builtin
+        self._events = events
         self._workflow_queue = workflow_queue
         self._now = now
 
@@ -40,17 +46,29 @@ class Workflow:
         message = _decode(body)
         task = message.get("task")
         if task == ENROLLED:
-            self._blueprint_plans.on_enrollment(_text(message, "enrollment_id"), _text(message, "event_id"))
+            self._enrolled(_text(message, "enrollment_id"), _text(message, "event_id"))
         elif task == RESULT:
             self._plans.take_result(_text(message, "enrollment_id"), _text(message, "command_uuid"))
         elif task == RESUME:
             self._resume(message)
         elif task == JOB:
             self._jobs.do_page(_text(message, "job"), int(message.get("step", 0)))
+        elif task == START:
+            self._builtin.begin(
+                _text(message, "enrollment_id"),
+                _text(message, "kind"),
+                _text(message, "run"),
+                message.get("options") or {},
+                _text(message, "cause"),
+            )
         elif task == HASH_APP:
             self._apps.hash_on(_text(message, "upload"))
         else:
             raise MalformedBodyError("A message of the workflow queue asks for nothing that is known.")
+
+    def _enrolled(self, enrollment_id: str, event_id: str) -> None:
+        self._blueprint_plans.on_enrollment(enrollment_id, event_id)
+        self._events.on_enrollment(enrollment_id, event_id)
 
     def _resume(self, message: dict[str, Any]) -> None:
         enrollment_id, kind, run = (_text(message, name) for name in ("enrollment_id", "kind", "run"))

@@ -7,6 +7,7 @@ A message is ``{"task": …, …}``:
 ``result``     ``enrollment_id``, ``command_uuid``: a device answered a plan's command (rules)
 ``resume``     ``enrollment_id``, ``kind``, ``run``, ``at``: a delay of a plan is over
 ``job``        ``job``, ``step``: a page of a job that brings blueprints to many
+``start``      ``enrollment_id``, ``kind``, ``run``, ``options``, ``cause``: a plan that somebody has asked for
 ``hash_app``   ``upload``: the next chunks of a package that was uploaded
 =============  ==================================================================================
 """
@@ -19,7 +20,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from mdmlib.errors import UnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from datetime import datetime
 
     from mypy_boto3_sqs import SQSClient
@@ -28,6 +29,7 @@ ENROLLED: Final = "enrolled"
 RESULT: Final = "result"
 RESUME: Final = "resume"
 JOB: Final = "job"
+START: Final = "start"
 HASH_APP: Final = "hash_app"
 
 LONGEST_DELAY: Final = 900
@@ -51,6 +53,11 @@ class WorkflowQueue:
     def do_page(self, job_id: str, step: int) -> None:
         """Have the next page of a job done."""
         self._send({"task": JOB, "job": job_id, "step": step})
+
+    def start_plan(self, enrollment_id: str, kind: str, run: str, options: "Mapping[str, Any]", cause: str) -> None:
+        """Have a plan begin."""
+        message = {"enrollment_id": enrollment_id, "kind": kind, "run": run, "options": options, "cause": cause}
+        self._send({"task": START, **message})
 
     def hash_app(self, upload_id: str) -> None:
         """Have the next chunks of an uploaded package hashed."""

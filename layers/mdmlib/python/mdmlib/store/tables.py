@@ -10,6 +10,7 @@ The enrollment table (hash ``enrollment_id``, range ``item``), one partition per
 ``c#<generation>#<priority><order>``  pending commands in the order in which they go out
 ``d#<generation>#<dedup key>``        one pending command per key
 ``m#Authenticate``, ``m#TokenUpdate`` the last check-in messages, sealed; also those of a newer release of Apple's
+``i#current``, ``i#change#<time>…``   what is known of the device, and how that changed, sealed
 ``p#<kind>``                          plans (:class:`Plan`): what the device is brought to, step by step
 ``r#<command uuid>``                  results
 ``s#UnlockToken``, ``s#BootstrapToken`` secrets, sealed
@@ -24,6 +25,7 @@ and partitions beside them, whose keys hold a ``#``, which no enrollment's id do
 ``challenge#<nonce>``, ``!``          a SCEP challenge that was redeemed
 ``serial#<serial number>``, ``!``     the hash of a certificate that was issued here, by its serial number (hex)
 ``issued#<sha256>``, ``!``            a certificate issued by SCEP, for clients that lost the answer
+``escrow#<owner>``, ``<kind>#<id>``   keys and PINs that outlive an enrollment, by serial number, sealed
 ``outbox#<shard>``, ``<event id>``    events that were committed with a record and not yet published
 ``awaiting#``, ``<id>#<epoch>``       enrollments that wait in Setup Assistant to be told that they are configured
 ====================================  ==================================================================
@@ -62,6 +64,7 @@ PENDING: Final = "c#"
 DEDUP: Final = "d#"
 MESSAGE: Final = "m#"
 PLAN: Final = "p#"
+INVENTORY: Final = "i#"
 RESULT: Final = "r#"
 SECRET: Final = "s#"  # noqa: S105 - a key's prefix
 
@@ -71,6 +74,7 @@ CHALLENGE_PARTITION: Final = "challenge#"
 ISSUED_PARTITION: Final = "issued#"
 SERIAL_PARTITION: Final = "serial#"
 OUTBOX_PARTITION: Final = "outbox#"
+ESCROW_PARTITION: Final = "escrow#"
 AWAITING_PARTITION: Final = "awaiting#"
 
 OTA_IDENTITY: Final = "ota#"
@@ -364,6 +368,40 @@ class Plan(EnrollmentItem, discriminator="plan"):
     """``plan-<shard>`` while it is running, ``failed-<shard>`` once it failed: the index ``waiting`` finds both."""
     enqueued_at = NumberAttribute(null=True)
     """When it changed last, for that index."""
+
+
+class Inventory(EnrollmentItem, discriminator="inventory"):
+    """Item ``i#current``: what a device last told of itself."""
+
+    document = BinaryAttribute(legacy_encoding=False)
+    """Fields of ``services.inventory.Known``, JSON, sealed for ``<enrollment id>/<item>``."""
+    version = NumberAttribute()
+    waiting_shard = UnicodeAttribute()
+    """``inventory-<shard>``: by the index ``waiting`` all of them are found."""
+    enqueued_at = NumberAttribute()
+    """When the device told, for that index."""
+
+
+class InventoryChange(EnrollmentItem, discriminator="inventory_change"):
+    """Items ``i#change#<milliseconds>#<version>``: what was another thing before."""
+
+    changes = BinaryAttribute(legacy_encoding=False)
+    """``{"<what>": [<before>, <after>]}``, JSON, sealed for ``<enrollment id>/<item>``."""
+    changed_at = NumberAttribute()
+
+
+class EscrowedSecret(EnrollmentItem, discriminator="escrowed"):
+    """Partition ``escrow#<serial number or enrollment>``, items ``<kind>#<id>``: a key or a PIN, never overwritten."""
+
+    kind = UnicodeAttribute()
+    """``filevault_key`` or ``lock_pin``."""
+    value = BinaryAttribute(legacy_encoding=False)
+    """Sealed for ``<partition>/<item>``."""
+    owner_enrollment = UnicodeAttribute()
+    """The enrollment that it came from."""
+    escrowed_at = NumberAttribute()
+    revealed_at = NumberAttribute(null=True)
+    """When somebody last read it."""
 
 
 class Command(EnrollmentItem, discriminator="command"):
@@ -691,6 +729,37 @@ class DeviceAttributes(ResourceItem, discriminator="device_attributes"):
     values = BinaryAttribute(null=True, legacy_encoding=False)
     """Values of variables, a JSON object of texts, sealed for ``device_attributes/<serial number>``."""
     changed_at = NumberAttribute()
+
+
+class FileVaultIdentity(ResourceItem, discriminator="filevault"):
+    """Collection ``filevault``, name ``default``: whom Macs encrypt their recovery keys for."""
+
+    certificate = BinaryAttribute(legacy_encoding=False)
+    """DER."""
+    private_key = BinaryAttribute(legacy_encoding=False)
+    """PKCS #8 DER, sealed for ``filevault/default``."""
+    created_at = NumberAttribute()
+
+
+class ProfileName(ResourceItem, discriminator="profile_name"):
+    """Collection ``profile_name``, name = NanoCMD's name for a stored profile."""
+
+    identifier = UnicodeAttribute()
+
+
+class CommandPlan(ResourceItem, discriminator="command_plan"):
+    """Collection ``command_plan``, name = NanoCMD's name for a list of profiles and apps."""
+
+    definition: JSONAttribute = JSONAttribute()
+    """``{"profile_names": […], "manifest_urls": […], "device_configured": bool}``."""
+
+
+class WorkflowEvent(ResourceItem, discriminator="workflow_event"):
+    """Collection ``workflow_event``, name = NanoCMD's: what begins by itself when a device enrolls."""
+
+    event = UnicodeAttribute()
+    workflow = UnicodeAttribute()
+    context = UnicodeAttribute(null=True)
 
 
 class App(ResourceItem, discriminator="app"):

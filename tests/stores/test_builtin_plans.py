@@ -1,0 +1,291 @@
+"""Plans that need no blueprint: inventory, FileVault, lock, profiles and certificates; and what is escrowed."""
+
+import plistlib
+import re
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from local.emulator import Emulator
+from mdmlib.apple import cms_envelope
+from mdmlib.apple.certificates import new_certificate_authority
+from mdmlib.errors import BadRequestError, NotFoundError
+from mdmlib.settings import Settings
+from mdmlib.store.sealing import Sealer
+from tests.deployment import Clock
+from tests.fleet import Fleet, FleetDevice
+from tests.workflows import Works
+
+KEY = "AAAA-BBBB-CCCC-DDDD-EEEE-FFFF"
+OTHER = "1111-2222-3333-4444-5555-6666"
+WHO = {"who": "arn:aws:iam::1:user/ada", "why": "its user forgot the password"}
+
+
+@pytest.fixture
+def works(aws: Emulator, settings: Settings, sealer: Sealer, clock: Clock) -> Works:
+    return Works(Fleet(aws, settings, sealer, clock))
+
+
+@pytest.fixture
+def mac(works: Works) -> FleetDevice:
+    device = FleetDevice(works.fleet, "D1")
+    device.authenticate(ProductName="Mac14,2", OSVersion="26.1", SerialNumber="C02D1")
+    device.token_update()
+    works.work()
+    return device
+
+
+def start(works: Works, kind: str, **options: Any) -> None:
+    assert not works.builtin.start(kind, ["D1"], options).refused
+    works.work()
+
+
+def take(device: FleetDevice, request_type: str) -> dict[str, Any]:
+    command = device.command("Idle")
+    assert command is not None
+    assert command["Command"]["RequestType"] == request_type
+    return command
+
+
+def answer(works: Works, device: FleetDevice, command: dict[str, Any], **fields: Any) -> None:
+    device.command("Acknowledged", command["CommandUUID"], **fields)
+    works.work()
+
+
+def envelope(works: Works, key: str) -> bytes:
+    certificate = x509.load_der_x509_certificate(works.filevault.identity().certificate)
+    return cms_envelope.seal(key.encode(), recipient=certificate, cipher=cms_envelope.AES_256)
+
+
+@cache
+def ours() -> bytes:
+    authority = new_certificate_authority("Ours", now=datetime(2026, 1, 1, tzinfo=UTC))
+    return authority.certificate.public_bytes(Encoding.DER)
+
+
+def tell(works: Works, device: FleetDevice, *, version: str, apps: dict[str, str], encrypted: bool) -> None:
+    start(works, "inventory")
+    answers: dict[str, Any] = {
+        "DeviceInformation": {"QueryResponses": {"OSVersion": version, "Model": "Z1", "IsAppleSilicon": True}},
+        "SecurityInfo": {"SecurityInfo": {"FDE_Enabled": encrypted, "SystemIntegrityProtectionEnabled": True}},
+        "InstalledApplicationList": {
+            "InstalledApplicationList": [
+                {"Identifier": name, "ShortVersion": short, "Name": name.title()} for name, short in apps.items()
+            ]
+        },
+        "CertificateList": {
+            "CertificateList": [
+                {"CommonName": "Ours", "IsIdentity": False, "Data": ours()},
+                {"CommonName": "broken", "IsIdentity": True, "Data": b"x"},
+            ]
+        },
+    }
+    for kind, fields in answers.items():
+        answer(works, device, take(device, kind), **fields)
+
+
+def test_inventory_is_kept_searched_and_its_changes_are_told(works: Works, mac: FleetDevice) -> None:
+    with pytest.raises(NotFoundError):
+        works.inventory.get("D1")
+    tell(works, mac, version="26.1", apps={"a": "1", "b": "1"}, encrypted=False)
+    assert works.plan(mac, "inventory").state == "done"
+    known = works.inventory.get("D1").known
+    assert {name: known.keys[name] for name in ("os_version", "fde_enabled", "sip_enabled", "apple_silicon")} == {
+        "os_version": "26.1",
+        "fde_enabled": False,
+        "sip_enabled": True,
+        "apple_silicon": True,
+    }
+    assert {one["common_name"] for one in known.certificates.values()} == {"Ours", "broken"}
+    assert works.inventory.changes("D1", limit=100) == []
+
+    works.fleet.clock.advance(days=1)
+    tell(works, mac, version="26.1", apps={"a": "2", "c": "1"}, encrypted=True)
+
+    changes = {
+        name: change for _, changed in works.inventory.changes("D1", limit=100) for name, change in changed.items()
+    }
+    assert changes == {
+        "fde_enabled": [False, True],
+        "app a": ["1", "2"],
+        "app b": ["1", None],
+        "app c": [None, "1"],
+    }
+
+    def found(**filters: str) -> list[str]:
+        page, position = works.inventory.search(filters, limit=10, after="")
+        assert position is None
+        return [one.enrollment_id for one in page]
+
+    assert found(app="c") == found(app="a@2", fde_enabled="True") == found(certificate="Ours") == ["D1"]
+    assert found(app="b") == found(app="a@1") == found(os_version="15") == found(certificate="theirs") == []
+    with pytest.raises(BadRequestError, match="nothing to search for"):
+        found(colour="red")
+
+
+def test_filevault_is_turned_on_awaited_and_its_key_escrowed(works: Works, mac: FleetDevice) -> None:
+    start(works, "filevault_enable")
+    answer(works, mac, take(mac, "ProfileList"), ProfileList=[])
+    installed = take(mac, "InstallProfile")
+    payloads = plistlib.loads(installed["Command"]["Payload"])["PayloadContent"]
+    assert [one["PayloadType"] for one in payloads] == [
+        "com.apple.security.FDERecoveryKeyEscrow",
+        "com.apple.MCX.FileVault2",
+        "com.apple.security.pkcs1",
+    ]
+    assert payloads[2]["PayloadContent"] == works.filevault.identity().certificate
+    answer(works, mac, installed)
+    answer(works, mac, take(mac, "SecurityInfo"), SecurityInfo={"FDE_Enabled": False})
+    assert works.steps(mac, "filevault_enable")["escrow the recovery key"] == "waiting"
+
+    works.fleet.clock.advance(minutes=2)
+    works.plans.resume("D1", "filevault_enable", works.plan(mac, "filevault_enable").item.run)
+    told = {"FDE_Enabled": True, "FDE_PersonalRecoveryKeyCMS": envelope(works, KEY)}
+    answer(works, mac, take(mac, "SecurityInfo"), SecurityInfo=told)
+
+    assert works.plan(mac, "filevault_enable").state == "done"
+    assert works.inventory.get("D1").known.keys["prk_escrowed"] is True
+    assert works.topics("mdm.SecretRevealed") == []
+    revealed = works.escrow.reveal("C02D1", "filevault_key", **WHO)
+    assert (revealed.value, KEY in repr(revealed)) == (KEY, False)
+    (event,) = works.topics("mdm.SecretRevealed")
+    assert event["escrow_event"] == {"owner": "C02D1", "enrollment_id": "D1", "kind": "filevault_key", **WHO}
+
+
+def test_a_key_is_rotated_by_the_one_that_is_escrowed_and_both_are_kept(works: Works, mac: FleetDevice) -> None:
+    start(works, "filevault_rotate")
+    (step,) = works.plan(mac, "filevault_rotate").document.steps
+    assert (step.state, step.reason) == ("failed", "No recovery key of this Mac is escrowed.")
+    works.escrow.put_once(mac.record, "filevault_key", lambda: KEY, name="first")
+
+    start(works, "filevault_rotate")
+    command = take(mac, "RotateFileVaultKey")
+    assert command["Command"]["FileVaultUnlock"] == {"Password": KEY}
+    works.fleet.clock.advance(seconds=1)
+    answer(works, mac, command, RotateResult={"EncryptedNewRecoveryKey": envelope(works, OTHER)})
+
+    assert works.plan(mac, "filevault_rotate").state == "done"
+    assert works.escrow.reveal("C02D1", "filevault_key", **WHO).value == OTHER
+    assert len(works.escrow.list("C02D1")) == 2
+    assert [event["escrow_event"]["who"] for event in works.topics("mdm.SecretRevealed")] == [
+        "the plan filevault_rotate",
+        WHO["who"],
+    ]
+
+
+@pytest.mark.parametrize("told", [b"x", None, "for another"])
+def test_a_key_that_cannot_be_read_is_said_and_nothing_escrowed(works: Works, mac: FleetDevice, told: Any) -> None:
+    works.escrow.put_once(mac.record, "filevault_key", lambda: KEY, name="first")
+    if told == "for another":
+        other = new_certificate_authority("Other", now=datetime(2026, 1, 1, tzinfo=UTC)).certificate
+        told = cms_envelope.seal(OTHER.encode(), recipient=other, cipher=cms_envelope.AES_256)
+    start(works, "filevault_rotate")
+
+    fields = {"EncryptedNewRecoveryKey": told} if told else {}
+    answer(works, mac, take(mac, "RotateFileVaultKey"), RotateResult=fields)
+
+    assert works.plan(mac, "filevault_rotate").state == "failed"
+    assert works.escrow.reveal("C02D1", "filevault_key", **WHO).value == KEY
+
+
+def test_a_mac_is_locked_with_a_pin_that_is_escrowed_before(works: Works, mac: FleetDevice) -> None:
+    start(works, "lock", message="Bring it back")
+    command = take(mac, "DeviceLock")["Command"]
+
+    assert re.fullmatch(r"\d{6}", command["PIN"])
+    assert command["Message"] == "Bring it back"
+    assert works.escrow.reveal("C02D1", "lock_pin", **WHO).value == command["PIN"]
+    assert works.builtin.start("lock", ["D1"], {}).refused["D1"].code == "already_running"
+    # The same step again has the same PIN.
+    (step,) = works.plan(mac, "lock").document.steps
+    device = works.plans.situation("D1", "lock").device
+    assert works.actions["lock_device"].command(step, works.plan(mac, "lock").document, device) == command
+
+
+def test_what_is_escrowed_outlives_the_enrollment_and_is_never_overwritten(works: Works, mac: FleetDevice) -> None:
+    assert works.escrow.put_once(mac.record, "lock_pin", lambda: "111111", name="a") == "111111"
+    assert works.escrow.put_once(mac.record, "lock_pin", lambda: "222222", name="a") == "111111"
+    mac.check_out()
+
+    assert works.escrow.reveal("C02D1", "lock_pin", **WHO).value == "111111"
+    assert works.escrow.list("C02D1")[0].revealed_at is not None
+    for owner, kind in (("C02D1", "filevault_key"), ("nobody", "lock_pin"), ("a#b", "lock_pin")):
+        with pytest.raises(NotFoundError):
+            works.escrow.reveal(owner, kind, **WHO)
+    with pytest.raises(BadRequestError, match="why"):
+        works.escrow.reveal("C02D1", "lock_pin", who="ada", why=" ")
+
+
+def test_profiles_are_installed_and_removed_by_their_names(works: Works, mac: FleetDevice) -> None:
+    works.names.put("wifi", plistlib.dumps({"PayloadIdentifier": "p.wifi", "PayloadUUID": "U1"}))
+    works.names.put("vpn", plistlib.dumps({"PayloadIdentifier": "p.vpn", "PayloadUUID": "U1"}))
+    works.nanocmd.start("io.micromdm.wf.profile.v1", ["D1"], "wifi, -vpn")
+    works.work()
+
+    listed = [{"PayloadIdentifier": "p.vpn", "PayloadUUID": "U1"}]
+    answer(works, mac, take(mac, "ProfileList"), ProfileList=listed)
+    install = take(mac, "InstallProfile")
+    remove = mac.command("Acknowledged", install["CommandUUID"])
+    assert remove is not None
+    assert remove["Command"] == {"RequestType": "RemoveProfile", "Identifier": "p.vpn"}
+
+
+@pytest.mark.parametrize(("days_left", "sent"), [(10, False), (400, True)])
+def test_a_profile_is_installed_again_whose_certificate_ends_soon(
+    works: Works, mac: FleetDevice, days_left: int, *, sent: bool
+) -> None:
+    works.names.put("scep", plistlib.dumps({"PayloadIdentifier": "p.scep", "PayloadUUID": "U1"}))
+    authority = new_certificate_authority("Wi-Fi", now=works.fleet.clock() - timedelta(days=3_500)).certificate
+    data = authority.public_bytes(Encoding.DER)
+    start(works, "certificate_profile", profile="scep", common_name_prefix="Wi", days_left=days_left)
+
+    told = [{"CommonName": "Wi-Fi CA", "IsIdentity": True, "Data": data}, {"CommonName": "X", "Data": data}]
+    answer(works, mac, take(mac, "CertificateList"), CertificateList=told)
+
+    assert (mac.command("Idle") is not None) is sent
+
+
+def test_a_command_plan_begins_when_a_device_enrolls(works: Works) -> None:
+    works.names.put("wifi", plistlib.dumps({"PayloadIdentifier": "p.wifi", "PayloadUUID": "U1"}))
+    urls = ["https://a.example.org/a.plist", "https://a.example.org/b.plist"]
+    works.names.put_command_plan("all", {"profile_names": ["wifi"], "manifest_urls": urls, "device_configured": True})
+    events = works.workflow._events
+    events.put("e", {"event": "Enrollment", "workflow": "io.micromdm.wf.cmdplan.v1", "context": "${plan:all}"})
+    device = FleetDevice(works.fleet, "D1")
+    device.authenticate(ProductName="Mac14,2", OSVersion="26.1")
+    device.token_update(AwaitingConfiguration=True)
+    works.work(times=2)
+
+    answer(works, device, take(device, "ProfileList"), ProfileList=[])
+    done: list[Any] = []
+    command = device.command("Idle")
+    while command is not None:
+        done.append(command["Command"].get("ManifestURL") or command["Command"]["RequestType"])
+        device.command("Acknowledged", command["CommandUUID"])
+        works.work()
+        command = device.command("Idle")
+    assert done == ["InstallProfile", *urls, "DeviceConfigured"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "field"),
+    [
+        ("nothing", {}, "kind"),
+        ("inventory", {"x": 1}, "options.x"),
+        ("profiles", {}, "options.install"),
+        ("profiles", {"install": "x"}, "options.install"),
+        ("profiles", {"install": ["nowhere"]}, "profile"),
+        ("command_plan", {"manifest_urls": ["http://x"]}, "options.manifest_urls"),
+        ("certificate_profile", {}, "profile"),
+    ],
+)
+def test_what_is_wrong_is_said_before_anything_begins(
+    works: Works, mac: FleetDevice, kind: str, options: dict[str, Any], field: str
+) -> None:
+    with pytest.raises(BadRequestError) as refused:
+        works.builtin.start(kind, ["D1"], options)
+    assert refused.value.field == field
