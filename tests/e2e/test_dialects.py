@@ -127,7 +127,7 @@ def test_the_push_certificate_is_shown_in_both_forms(world: World, call: Call) -
 
 
 def test_what_is_not_there_is_told_in_a_form_that_clients_read(call: Call) -> None:
-    answer = call("PUT", "/v1/nothing", body=b"{}")
+    answer = call("PUT", "/v1/profiles/nothing", body=b"{}")
 
     assert (answer.status_code, answer.json()["code"]) == (404, "unknown_route")
     assert answer.headers["content-type"] == "application/json; charset=utf-8"
@@ -140,10 +140,12 @@ def test_nanodeps_scripts_set_up_a_server_and_ask_apple_through_the_proxy(
     portal, name = Portal(stack.ade.control), f"by-{user}"
 
     def ask(method: str, path: str, body: bytes = b"") -> httpx.Response:
+        # As its scripts say it.
+        kind = "application/json;charset=UTF8" if body.startswith(b"{") else "application/octet-stream"
+        headers = {"Content-Type": kind} if body else None
         if user == "signed":
-            headers = {"Content-Type": "application/json" if body.startswith(b"{") else "application/octet-stream"}
-            return administrator.request(method, path, body=body, headers=headers if body else None)
-        return scripts.request(method, path, content=body, auth=(user, KEY))
+            return administrator.request(method, path, body=body, headers=headers)
+        return scripts.request(method, path, content=body, headers=headers, auth=(user, KEY))
 
     certificate = ask("GET", f"/v1/tokenpki/{name}").text
     assert ask("PUT", f"/v1/tokenpki/{name}", portal.token(certificate)).json()["consumer_key"]
