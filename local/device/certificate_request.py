@@ -8,8 +8,9 @@ from asn1crypto import core
 from asn1crypto import x509 as asn1_x509
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import AttributeOID, NameOID
+
+from local.device.cms import PrivateKey
 
 _NAMES: Final[Mapping[str, x509.ObjectIdentifier]] = {
     "C": NameOID.COUNTRY_NAME,
@@ -35,7 +36,7 @@ def name(pairs: Sequence[tuple[str, str]]) -> x509.Name:
 
 
 def new_request(
-    key: rsa.RSAPrivateKey,
+    key: PrivateKey,
     subject: x509.Name,
     *,
     usage: int,
@@ -57,7 +58,7 @@ def new_request(
     return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.DER)
 
 
-def self_signed(key: rsa.RSAPrivateKey, subject: x509.Name, *, at: datetime) -> x509.Certificate:
+def self_signed(key: PrivateKey, subject: x509.Name, *, at: datetime) -> x509.Certificate:
     """Return the certificate that signs a first request (RFC 8894, section 2.3): nobody trusts it."""
     return (
         x509.CertificateBuilder()

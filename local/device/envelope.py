@@ -4,7 +4,7 @@ import secrets
 from collections.abc import Callable
 from typing import Final, Literal, NamedTuple
 
-from asn1crypto import cms, core
+from asn1crypto import algos, cms, core
 from asn1crypto import x509 as asn1_x509
 from cryptography import x509
 from cryptography.hazmat.decrepit.ciphers.algorithms import TripleDES
@@ -12,12 +12,14 @@ from cryptography.hazmat.primitives import ciphers, hashes, serialization
 from cryptography.hazmat.primitives import padding as block_padding
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.ciphers import algorithms, modes
+from cryptography.hazmat.primitives.kdf.pbkdf2 import PBKDF2HMAC
 
 from local.device.cms import CmsError, decoding
 
 Cipher = Literal["des", "3des", "aes128", "aes256"]
 
 # What SCEP clients that know OAEP use with it; RFC 4055's default.
+_PWRI_KEK: Final = "1.2.840.113549.1.9.16.3.9"
 _OAEP: Final = padding.OAEP(mgf=padding.MGF1(hashes.SHA1()), algorithm=hashes.SHA1(), label=None)
 
 
@@ -98,17 +100,69 @@ def open_envelope(der: bytes, certificate: x509.Certificate, key: rsa.RSAPrivate
             raise CmsError(f"It is {info['content_type'].native}, not an envelope.")
         enveloped = info["content"]
         encrypted_key = _encrypted_key(enveloped, certificate)
-        encrypted = enveloped["encrypted_content_info"]
-        algorithm = encrypted["content_encryption_algorithm"]
-        name = algorithm["algorithm"].native
-        cipher = next((cipher for cipher, kind in _CIPHERS.items() if kind.name == name), None)
-        if cipher is None:
-            raise CmsError(f"The cipher {name} is unknown.")
-        content_key = key.decrypt(encrypted_key, padding.PKCS1v15())
-        decryptor = _cipher(cipher, content_key, algorithm["parameters"].native).decryptor()
-        padded = decryptor.update(encrypted["encrypted_content"].native) + decryptor.finalize()
-        unpadder = block_padding.PKCS7(_CIPHERS[cipher].block * 8).unpadder()
-        return unpadder.update(padded) + unpadder.finalize(), cipher
+        return _content(enveloped, key.decrypt(encrypted_key, padding.PKCS1v15()))
+
+
+def open_with_password(der: bytes, password: bytes) -> tuple[bytes, Cipher]:
+    """Decrypt an envelope for who knows a password (RFC 3211). Raises :class:`CmsError`."""
+    with decoding():
+        enveloped = cms.ContentInfo.load(der, strict=True)["content"]
+        recipient = next((one for one in enveloped["recipient_infos"] if one.name == "pwri"), None)
+        if recipient is None:
+            raise CmsError("No recipient is who knows the password.")
+        derivation = recipient.chosen["key_derivation_algorithm"]
+        wrapping = recipient.chosen["key_encryption_algorithm"]
+        if derivation["algorithm"].native != "pbkdf2" or wrapping["algorithm"].native != _PWRI_KEK:
+            raise CmsError("The key is wrapped in another way than PBKDF2 and PWRI-KEK.")
+        inner = algos.EncryptionAlgorithm.load(wrapping["parameters"].dump(), strict=True)
+        cipher = _known(inner["algorithm"].native)
+        parameters = derivation["parameters"]
+        prf = {"sha1": hashes.SHA1, "sha256": hashes.SHA256}[parameters["prf"]["algorithm"].native]
+        derived = PBKDF2HMAC(
+            prf(),
+            length=_CIPHERS[cipher].key,
+            salt=parameters["salt"].native,
+            iterations=parameters["iteration_count"].native,
+        ).derive(password)
+        wrapped = recipient.chosen["encrypted_key"].native
+        key = _unwrapped(cipher, derived, inner["parameters"].native, wrapped)
+        return _content(enveloped, key)
+
+
+def _unwrapped(cipher: Cipher, key: bytes, vector: bytes, wrapped: bytes) -> bytes:
+    """Undo PWRI-KEK (RFC 3211, section 2.3.2)."""
+    block = _CIPHERS[cipher].block
+    if len(wrapped) < 2 * block or len(wrapped) % block:
+        raise CmsError("The wrapped key has no length that PWRI-KEK makes.")
+    # The last block under the one before it is what the first pass ended with, the vector of the second one.
+    last = _decrypted(cipher, key, wrapped[-2 * block : -block], wrapped[-block:])
+    once = _decrypted(cipher, key, last, wrapped)
+    plain = _decrypted(cipher, key, vector, once)
+    length, check, found = plain[0], plain[1:4], plain[4 : 4 + plain[0]]
+    if length != len(found) or check != bytes(255 - byte for byte in found[:3]):
+        raise CmsError("The password is not the one that the key was wrapped with.")
+    return found
+
+
+def _decrypted(cipher: Cipher, key: bytes, vector: bytes, content: bytes) -> bytes:
+    decryptor = _cipher(cipher, key, vector).decryptor()
+    return decryptor.update(content) + decryptor.finalize()
+
+
+def _known(name: str) -> Cipher:
+    cipher = next((cipher for cipher, kind in _CIPHERS.items() if kind.name == name), None)
+    if cipher is None:
+        raise CmsError(f"The cipher {name} is unknown.")
+    return cipher
+
+
+def _content(enveloped: cms.EnvelopedData, key: bytes) -> tuple[bytes, Cipher]:
+    encrypted = enveloped["encrypted_content_info"]
+    algorithm = encrypted["content_encryption_algorithm"]
+    cipher = _known(algorithm["algorithm"].native)
+    padded = _decrypted(cipher, key, algorithm["parameters"].native, encrypted["encrypted_content"].native)
+    unpadder = block_padding.PKCS7(_CIPHERS[cipher].block * 8).unpadder()
+    return unpadder.update(padded) + unpadder.finalize(), cipher
 
 
 def _encrypted_key(enveloped: cms.EnvelopedData, certificate: x509.Certificate) -> bytes:

@@ -17,12 +17,12 @@ from asn1crypto import core
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from local.device import certificate_request, cms
-from local.device.cms import Identity
-from local.device.envelope import Cipher, key_size, open_envelope, seal
+from local.device.cms import Identity, PrivateKey
+from local.device.envelope import Cipher, key_size, open_envelope, open_with_password, seal
 from local.device.errors import ProtocolViolation, ScepRefused
 from local.device.profile import ScepSettings
 from local.device.wire import Wire, must_be_ok
@@ -47,6 +47,8 @@ _SUCCESS: Final = "0"
 _FAILURE: Final = "2"
 _PENDING: Final = "3"
 
+_CURVES: Final = {"P-256": ec.SECP256R1(), "P-384": ec.SECP384R1()}
+
 _Extension = TypeVar("_Extension", bound=x509.ExtensionType)
 
 
@@ -62,6 +64,8 @@ class ScepDialect:
     """PKIOperation by GET, even if the server offers POST."""
     message_in_query: bool = False
     """A POST that carries the whole message in its query as well, percent-encoded DER, as one client does."""
+    curve: Literal["P-256", "P-384"] | None = None
+    """Keys are of this curve, not RSA: they sign, and answers are encrypted with the challenge."""
     null_parameters: bool = True
     """Whether the algorithm identifiers of hashes and of RSA have a NULL."""
 
@@ -100,12 +104,16 @@ class ScepClient:
 
     def renew(self, current: Identity) -> Identity:
         """Get a certificate for a new key, vouched for by the current one (RenewalReq): no challenge."""
-        return self._request(_RENEWAL_REQ, self._new_key(), current, None)
+        # Only who has a key of a curve needs the challenge then, for the answer.
+        challenge = None if isinstance(current.key, rsa.RSAPrivateKey) else self._settings.challenge
+        return self._request(_RENEWAL_REQ, self._new_key(), current, challenge)
 
-    def _new_key(self) -> rsa.RSAPrivateKey:
+    def _new_key(self) -> PrivateKey:
+        if self._dialect.curve:
+            return ec.generate_private_key(_CURVES[self._dialect.curve])
         return rsa.generate_private_key(public_exponent=65537, key_size=self._settings.key_size)
 
-    def _request(self, message_type: str, key: rsa.RSAPrivateKey, signer: Identity, challenge: str | None) -> Identity:
+    def _request(self, message_type: str, key: PrivateKey, signer: Identity, challenge: str | None) -> Identity:
         capabilities = self._capabilities()
         authorities = self._authorities()
         transaction = _Transaction(
@@ -198,10 +206,11 @@ class ScepClient:
 
     def _open(self, reply: "_Reply", transaction: "_Transaction", cipher: Cipher) -> x509.Certificate:
         signer = transaction.signer
-        if not isinstance(signer.key, rsa.RSAPrivateKey):
-            raise TypeError("Only the holder of an RSA key can be sent an envelope.")
         try:
-            content, answered = open_envelope(reply.envelope, signer.certificate, signer.key)
+            if isinstance(signer.key, rsa.RSAPrivateKey):
+                content, answered = open_envelope(reply.envelope, signer.certificate, signer.key)
+            else:
+                content, answered = open_with_password(reply.envelope, (self._settings.challenge or "").encode())
             certificates = cms.degenerate_certificates(content)
         except cms.CmsError as error:
             raise ProtocolViolation("pkcsPKIEnvelope", str(error)) from error
@@ -212,9 +221,7 @@ class ScepClient:
         # The clients in use take the first one without a look at the others.
         return certificates[0]
 
-    def _check_certificate(
-        self, certificate: x509.Certificate, key: rsa.RSAPrivateKey, authorities: "_Authorities"
-    ) -> None:
+    def _check_certificate(self, certificate: x509.Certificate, key: PrivateKey, authorities: "_Authorities") -> None:
         if certificate.public_key() != key.public_key():
             raise ProtocolViolation("certificate-key", "The first certificate is not for the key of the request.")
         if not _is_issued_by(certificate, authorities.ca):
@@ -353,7 +360,7 @@ def _octets(attributes: Mapping[str, bytes], oid: str, name: str) -> bytes:
         raise ProtocolViolation(name, "It is missing or no OCTET STRING.") from error
 
 
-def _transaction_id(key: rsa.RSAPrivateKey) -> str:
+def _transaction_id(key: PrivateKey) -> str:
     """Return the hash of the public key, in hex (RFC 8894, section 3.2.1.1): retries are one transaction."""
     info = key.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     return cms.digest_of(info, "sha256").hex().upper()

@@ -40,6 +40,7 @@ def done(handled: list[Handled]) -> list[tuple[str, str]]:
         ScepDialect(cipher="3des", digest="sha1", null_parameters=False),
         ScepDialect(cipher="aes128", digest="sha512"),
         ScepDialect(cipher="aes256", digest="sha256", oaep=True),
+        ScepDialect(curve="P-256"),
         ScepDialect(use_get=True),
         ScepDialect(message_in_query=True),
     ],

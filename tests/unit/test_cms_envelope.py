@@ -90,6 +90,15 @@ def test_openssl_opens_what_we_seal(ca: CaIdentity, files: tuple[str, str], ciph
     assert openssl("cms", *options, stdin=envelope) == CONTENT
 
 
+@needs_openssl
+@pytest.mark.parametrize("cipher", CIPHERS.values(), ids=CIPHERS)
+def test_openssl_opens_what_we_seal_with_a_password(cipher: ContentCipher) -> None:
+    envelope = cms_envelope.seal_with_password(CONTENT, password="ch\u00e4llenge", cipher=cipher)
+    options = ("-decrypt", "-inform", "DER", "-pwri_password", "ch\u00e4llenge", *LEGACY)
+
+    assert openssl("cms", *options, stdin=envelope) == CONTENT
+
+
 def test_an_envelope_in_ber_is_read(ca: CaIdentity) -> None:
     envelope = cms_envelope.seal(CONTENT, recipient=ca.certificate, cipher=AES_256)
 

@@ -11,10 +11,14 @@ import pytest
 from asn1crypto import cms as asn1_cms
 from asn1crypto import core
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from local.device import certificate_request
+from local.device.cms import CmsError, Identity, degenerate_certificates, sign, verify
+from local.device.envelope import open_with_password, seal
 from mdmlib.apple import cms
 from mdmlib.apple.certificates import CaIdentity, issue, new_certificate_authority
 from mdmlib.apple.scep import (
@@ -27,7 +31,17 @@ from mdmlib.apple.scep import (
     next_ca_certificate,
 )
 from mdmlib.errors import MalformedBodyError
-from tests.scep_client import SENDER_NONCE, Answer, ScepClient, attribute, indefinite, openssl, rsa_key
+from tests.scep_client import (
+    MESSAGE_TYPE,
+    SENDER_NONCE,
+    TRANSACTION_ID,
+    Answer,
+    ScepClient,
+    attribute,
+    indefinite,
+    openssl,
+    rsa_key,
+)
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
@@ -240,10 +254,33 @@ def test_a_message_that_its_signer_did_not_sign_is_refused(ca: CaIdentity, clien
     assert refused.fail_info is FailInfo.BAD_MESSAGE_CHECK
 
 
-def test_a_signer_who_could_not_read_the_answer_is_refused_before_anything_is_decided(
-    ca: CaIdentity, client: ScepClient
-) -> None:
-    refused = refusal(ca, replace(client, signature_algorithm="sha256_ecdsa").request("x"))
+def request_of_a_curve(ca: CaIdentity, challenge: str | None) -> bytes:
+    key, subject = ec.generate_private_key(ec.SECP256R1()), certificate_request.name([("CN", "mac-1")])
+    signer = Identity(key, certificate_request.self_signed(key, subject, at=NOW))
+    csr = certificate_request.new_request(key, subject, usage=5, alternative_names={}, challenge=challenge)
+    attributes = {
+        MESSAGE_TYPE: core.PrintableString("19").dump(),
+        TRANSACTION_ID: core.PrintableString("1").dump(),
+        SENDER_NONCE: core.OctetString(bytes(16)).dump(),
+    }
+    envelope = seal(csr, ca.certificate, cipher="aes256")
+    return sign(envelope, signer, digest="sha256", attributes=attributes, detached=False)
+
+
+def test_the_holder_of_a_key_that_only_signs_reads_the_answer_with_the_challenge(ca: CaIdentity) -> None:
+    request = PkiMessage.decode(request_of_a_curve(ca, "challenge"))
+    content = request.open(ca)
+    issued = issue(content.csr, ca=ca, now=NOW, days=365)
+
+    answer = verify(request.success(content, issued.public_bytes(Encoding.DER)))
+
+    assert degenerate_certificates(open_with_password(answer.content, b"challenge")[0])[0] == issued
+    with pytest.raises(CmsError):
+        open_with_password(answer.content, b"another")
+
+
+def test_a_signer_who_could_not_read_the_answer_is_refused_before_anything_is_decided(ca: CaIdentity) -> None:
+    refused = refusal(ca, request_of_a_curve(ca, None))
 
     assert (refused.fail_info, refused.code) == (FailInfo.BAD_ALG, "scep_key")
 

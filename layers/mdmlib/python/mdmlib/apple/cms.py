@@ -60,7 +60,8 @@ _SIGNATURES: Final[Mapping[bytes, tuple[str, hashes.HashAlgorithm | None]]] = {
     oid("1.2.840.10045.4.3.4"): ("EC", hashes.SHA512()),
 }
 
-RSA_SIGNATURES: Final = frozenset(algorithm for algorithm, (kind, _) in _SIGNATURES.items() if kind == "RSA")
+SIGNATURES: Final = frozenset(_SIGNATURES)
+"""OIDs (content octets) of the signature algorithms that are accepted."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """Cryptographic Message Syntax (RFC 5652, section 6): envelopes, as SCEP and Apple's token files use them.
 
-The content is encrypted in CBC mode under a fresh key, and that key under each recipient's RSA key. Neither of them is
+The content is encrypted in CBC mode under a fresh key, and that key under each recipient's RSA key, or under a password
+when the recipient's key can only sign. Neither of them is
 authenticated, so an answer that tells a wrong key from wrong padding would decrypt other people's envelopes for
 whoever asks often enough (RFC 3218). Here nothing tells them apart: opening yields bytes, and what was not meant for
 us, or was changed, yields noise that no parser takes.
@@ -20,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.padding import AsymmetricPadding
 from cryptography.hazmat.primitives.ciphers import BlockCipherAlgorithm, modes
 from cryptography.hazmat.primitives.ciphers import Cipher as CipherContext
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.kdf.pbkdf2 import PBKDF2HMAC
 from cryptography.hazmat.primitives.padding import PKCS7
 from cryptography.hazmat.primitives.serialization import Encoding
 
@@ -65,6 +67,14 @@ AES_192: Final = ContentCipher(cms.oid("2.16.840.1.101.3.4.1.22"), 24, 16, AES)
 AES_256: Final = ContentCipher(cms.oid("2.16.840.1.101.3.4.1.42"), 32, 16, AES)
 
 _CIPHERS: Final = {cipher.oid: cipher for cipher in (DES, TRIPLE_DES, AES_128, AES_192, AES_256)}
+
+_PBKDF2: Final = cms.oid("1.2.840.113549.1.5.12")
+_HMAC_SHA256: Final = cms.oid("1.2.840.113549.2.9")
+_PWRI_KEK: Final = cms.oid("1.2.840.113549.1.9.16.3.9")
+_PBKDF2_ITERATIONS: Final = 10_000
+"""Passwords here are challenges, with more entropy than people's; it matters only for what an administrator chose."""
+_SALT_BYTES: Final = 16
+_CHECK_BYTES: Final = 3
 
 _OAEP: Final = cms.oid("1.2.840.113549.1.1.7")
 _MGF1: Final = cms.oid("1.2.840.113549.1.1.8")
@@ -164,7 +174,7 @@ def seal(content: bytes, *, recipient: x509.Certificate, cipher: ContentCipher) 
     public_key = recipient.public_key()
     if not isinstance(public_key, rsa.RSAPublicKey):
         raise BadRequestError("An answer can only be encrypted to an RSA key.", code="key_unsupported")
-    key, iv = os.urandom(cipher.key_bytes), os.urandom(cipher.block_bytes)
+    key = os.urandom(cipher.key_bytes)
     issuer, serial_number = cms.issuer_and_serial(recipient.public_bytes(Encoding.DER))
     recipient_info = ber.der(
         ber.SEQUENCE,
@@ -173,14 +183,64 @@ def seal(content: bytes, *, recipient: x509.Certificate, cipher: ContentCipher) 
         ber.der(ber.SEQUENCE, ber.der(ber.OID, cms.RSA_ENCRYPTION), ber.der(ber.NULL)),
         ber.der(ber.OCTET_STRING, public_key.encrypt(key, asymmetric_padding.PKCS1v15())),
     )
+    return _enveloped(content, recipient_info, version=0, key=key, cipher=cipher)
+
+
+def seal_with_password(content: bytes, *, password: str, cipher: ContentCipher) -> bytes:
+    """Return a ContentInfo that only who knows the password can open, as DER.
+
+    For a recipient whose key signs and no more, such as that of an elliptic curve (RFC 8894, section 3.1): PBKDF2 with
+    HMAC-SHA-256 makes a key of the password, and PWRI-KEK wraps the content's key with it (RFC 3211, RFC 5652, 6.2.4).
+    """
+    key, salt, iv = os.urandom(cipher.key_bytes), os.urandom(_SALT_BYTES), os.urandom(cipher.block_bytes)
+    derivation = PBKDF2HMAC(hashes.SHA256(), length=cipher.key_bytes, salt=salt, iterations=_PBKDF2_ITERATIONS)
+    derived = derivation.derive(password.encode())
+    recipient_info = ber.der(
+        ber.context(3),
+        ber.der_integer(0),
+        ber.der(
+            ber.context(0),
+            ber.der(ber.OID, _PBKDF2),
+            ber.der(
+                ber.SEQUENCE,
+                ber.der(ber.OCTET_STRING, salt),
+                ber.der_integer(_PBKDF2_ITERATIONS),
+                ber.der_integer(cipher.key_bytes),
+                ber.der(ber.SEQUENCE, ber.der(ber.OID, _HMAC_SHA256), ber.der(ber.NULL)),
+            ),
+        ),
+        ber.der(ber.SEQUENCE, ber.der(ber.OID, _PWRI_KEK), _algorithm(cipher, iv)),
+        ber.der(ber.OCTET_STRING, _wrap(key, cipher, derived, iv)),
+    )
+    return _enveloped(content, recipient_info, version=3, key=key, cipher=cipher)
+
+
+def _enveloped(content: bytes, recipient_info: bytes, *, version: int, key: bytes, cipher: ContentCipher) -> bytes:
+    iv = os.urandom(cipher.block_bytes)
     encrypted_content = ber.der(
         ber.SEQUENCE,
         ber.der(ber.OID, cms.DATA),
-        ber.der(ber.SEQUENCE, ber.der(ber.OID, cipher.oid), ber.der(ber.OCTET_STRING, iv)),
+        _algorithm(cipher, iv),
         ber.der(ber.context(0, constructed=False), cipher.encrypt(content, key=key, iv=iv)),
     )
-    enveloped = ber.der(ber.SEQUENCE, ber.der_integer(0), ber.der(ber.SET, recipient_info), encrypted_content)
+    enveloped = ber.der(ber.SEQUENCE, ber.der_integer(version), ber.der(ber.SET, recipient_info), encrypted_content)
     return cms.wrap(cms.ENVELOPED_DATA, enveloped)
+
+
+def _algorithm(cipher: ContentCipher, iv: bytes) -> bytes:
+    return ber.der(ber.SEQUENCE, ber.der(ber.OID, cipher.oid), ber.der(ber.OCTET_STRING, iv))
+
+
+def _wrap(key: bytes, cipher: ContentCipher, derived: bytes, iv: bytes) -> bytes:
+    """Wrap a key by PWRI-KEK (RFC 3211, section 2.3.1): encrypted twice, so that each bit depends on each other."""
+    check = bytes(byte ^ 0xFF for byte in key[:_CHECK_BYTES])
+    block = bytes([len(key)]) + check + key
+    length = max(-(-len(block) // cipher.block_bytes), 2) * cipher.block_bytes
+    block += os.urandom(length - len(block))
+    encryptor = CipherContext(cipher.algorithm(derived), modes.CBC(iv)).encryptor()
+    # The second pass goes on where the first one ended.
+    encryptor_output = encryptor.update(block)
+    return encryptor.update(encryptor_output) + encryptor.finalize()
 
 
 def _unwrap(recipient: Recipient, private_key: rsa.RSAPrivateKey, length: int) -> bytes:

@@ -18,6 +18,7 @@ from urllib.parse import unquote
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from mdmlib.apple import ber, cms, cms_envelope
@@ -196,6 +197,11 @@ class PkiMessage:
             raise ScepRefusedError(
                 FailInfo.BAD_MESSAGE_CHECK, "The envelope holds nothing that can be used.", code="scep_unreadable"
             ) from None
+        if not challenge_password and not isinstance(self.signer_certificate.public_key(), rsa.RSAPublicKey):
+            # Known before anything is issued: RFC 8894, section 3.1, has the answer encrypted with the challenge then.
+            raise ScepRefusedError(
+                FailInfo.BAD_ALG, "An answer cannot be encrypted to a key that only signs.", code="scep_key"
+            )
         return CertificateRequest(
             csr=csr,
             challenge_password=challenge_password,
@@ -211,7 +217,11 @@ class PkiMessage:
         ca = request.ca
         issued = cms.certificates_only([certificate, ca.certificate.public_bytes(Encoding.DER)])
         cipher = cms_envelope.AES_256 if modern else request.cipher
-        envelope = cms_envelope.seal(issued, recipient=self.signer_certificate, cipher=cipher)
+        if isinstance(self.signer_certificate.public_key(), rsa.RSAPublicKey):
+            envelope = cms_envelope.seal(issued, recipient=self.signer_certificate, cipher=cipher)
+        else:
+            password = request.challenge_password or ""
+            envelope = cms_envelope.seal_with_password(issued, password=password, cipher=cipher)
         return self._answer(ca, PkiStatus.SUCCESS, envelope, digest=hashes.SHA256() if modern else self._digest)
 
     def failure(self, ca: CaIdentity, fail_info: FailInfo) -> bytes:
@@ -230,9 +240,8 @@ class PkiMessage:
         signer, certificate = self._signed_data.signers[0], self.signer_certificate
         if signer.digest_algorithm not in cms.DIGESTS:
             raise ScepRefusedError(FailInfo.BAD_ALG, "The message's digest is not accepted.", code="scep_digest")
-        if signer.signature_algorithm not in cms.RSA_SIGNATURES:
-            # An elliptic curve's key signs well enough, but there would be no way to encrypt the answer to it.
-            raise ScepRefusedError(FailInfo.BAD_ALG, "The message is not signed with RSA.", code="scep_key")
+        if signer.signature_algorithm not in cms.SIGNATURES:
+            raise ScepRefusedError(FailInfo.BAD_ALG, "The message's signature is of no kind we know.", code="scep_key")
         try:
             signer.verify(certificate, self._signed_data.content or b"", content_type=self._signed_data.content_type)
             return _is_self_signed(certificate)
