@@ -12,6 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from cryptography import x509
+
 from local.device import listening
 from local.device.account import AccountSignIn
 from local.device.channel import Channel, Handled
@@ -257,6 +259,11 @@ class SimulatedDevice:
         with self._lock, self.violations.noting():
             enrollment = self.enrollment
             enrollment.identity = self._identities.renew(self.profile.scep, self._state, enrollment.identity)
+
+    def next_authority(self) -> x509.Certificate:
+        """Return the certificate of the CA that will follow the one that issued its identity."""
+        with self._lock, self.violations.noting():
+            return self._identities.next_authority(self.profile.scep, self._state)
 
     # How its enrollment ends
 

@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+from cryptography import x509
+
 from local.device.cms import Identity
 from local.device.hardware import Hardware, Platform
 from local.device.profile import ScepSettings
@@ -40,6 +42,10 @@ class Identities:
     def renew(self, settings: ScepSettings, state: DeviceState, current: Identity) -> Identity:
         """Get a new identity that the current one vouches for (RenewalReq)."""
         return self._client(settings, state).renew(current)
+
+    def next_authority(self, settings: ScepSettings, state: DeviceState) -> x509.Certificate:
+        """Return the certificate of the CA that will follow the present one."""
+        return self._client(settings, state).next_authority()
 
     def _client(self, settings: ScepSettings, state: DeviceState) -> ScepClient:
         subject = [(key, self._expand(value, state)) for key, value in settings.subject]

@@ -29,6 +29,7 @@ from local.device.wire import Wire, must_be_ok
 
 CA_CERTIFICATE: Final = "application/x-x509-ca-cert"
 CA_AND_RA_CERTIFICATES: Final = "application/x-x509-ca-ra-cert"
+NEXT_CA_CERTIFICATE: Final = "application/x-x509-next-ca-cert"
 PKI_MESSAGE: Final = "application/x-pki-message"
 
 _MESSAGE_TYPE: Final = "2.16.840.1.113733.1.9.2"
@@ -107,6 +108,24 @@ class ScepClient:
         # Only who has a key of a curve needs the challenge then, for the answer.
         challenge = None if isinstance(current.key, rsa.RSAPrivateKey) else self._settings.challenge
         return self._request(_RENEWAL_REQ, self._new_key(), current, challenge)
+
+    def next_authority(self) -> x509.Certificate:
+        """Return the CA that will follow, for which the present one vouches (GetNextCACert, RFC 8894, section 4.7)."""
+        if "getnextcacert" not in self._capabilities():
+            raise ProtocolViolation("GetNextCACert", "GetCACaps does not offer it.")
+        url = f"{self._settings.url}?operation=GetNextCACert"
+        response = must_be_ok(self._wire.send("GET", url, what="GetNextCACert", patient=True), "GetNextCACert")
+        _check_content_type(response.headers, "GetNextCACert", {NEXT_CA_CERTIFICATE})
+        try:
+            signed = cms.verify(response.content)
+            following = cms.degenerate_certificates(signed.content)
+        except cms.CmsError as error:
+            raise ProtocolViolation("GetNextCACert", str(error)) from error
+        if signed.signer != self._authorities().ca:
+            raise ProtocolViolation("GetNextCACert", "It is not the CA in use that vouches for the next one.")
+        if not following or not _is_ca(following[0]):
+            raise ProtocolViolation("GetNextCACert", "It holds no CA's certificate.")
+        return following[0]
 
     def _new_key(self) -> PrivateKey:
         if self._dialect.curve:
