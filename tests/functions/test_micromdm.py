@@ -4,9 +4,11 @@ What is sent and what is answered are written down as bytes, from what those pro
 makes a request or reads an answer with code of ours.
 """
 
+import json
 import plistlib
 from base64 import b64decode, b64encode
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -385,6 +387,191 @@ def test_there_may_be_no_push_certificate_yet(gateway: Gateway) -> None:
     answer = gateway.request("GET", "/v1/config/certificate")
 
     assert refusal(answer)[:2] == (404, "push_certificate_not_found")
+
+
+# The scripts of tools/api/commands
+
+PBKDF2 = plistlib.dumps({"SALTED-SHA512-PBKDF2": {"entropy": b"e" * 128, "iterations": 34811, "salt": b"s" * 32}})
+OF_ADMIN = {"short_name": "admin", "full_name": "Admin", "password_hash": b64encode(PBKDF2).decode()}
+ADMIN = {"shortName": "admin", "fullName": "Admin", "passwordHash": PBKDF2}
+LOM = "B97F3491-E5E9-40D4-B163-36C41648CB46"
+PREFERENCES = b"<plist><dict><key>foo</key><string>bar</string></dict></plist>"
+
+Script = tuple[str, str, dict[str, Any], dict[str, Any]]
+SCRIPTS: dict[str, Script] = {
+    "account_configuration": (
+        "Mac",
+        "AccountConfiguration",
+        {
+            "skip_primary_setup_account_creation": False,
+            "set_primary_setup_account_as_regular_user": False,
+            "auto_setup_admin_accounts": [OF_ADMIN],
+        },
+        {
+            "SkipPrimarySetupAccountCreation": False,
+            "SetPrimarySetupAccountAsRegularUser": False,
+            "AutoSetupAdminAccounts": [ADMIN],
+        },
+    ),
+    "activation_lock_bypass_code": ("iPhone", "ActivationLockBypassCode", {}, {}),
+    "available_os_updates": ("Mac", "AvailableOSUpdates", {}, {}),
+    "certificate_list": ("Mac", "CertificateList", {}, {}),
+    "device_configured": ("iPhone", "DeviceConfigured", {}, {}),
+    "device_information": ("Mac", "DeviceInformation", {"queries": ["UDID"]}, {"Queries": ["UDID"]}),
+    "device_lock": ("Mac", "DeviceLock", {"pin": "123456"}, {"PIN": "123456"}),
+    "disable_remote_desktop": ("Mac", "DisableRemoteDesktop", {}, {}),
+    "enable_remote_desktop": ("Mac", "EnableRemoteDesktop", {}, {}),
+    "erase_device": ("Mac", "EraseDevice", {"pin": "123456"}, {"PIN": "123456"}),
+    "install_application": (
+        "Mac",
+        "InstallApplication",
+        {"manifest_url": "https://mdm.example.org/repo/a.plist"},
+        {"ManifestURL": "https://mdm.example.org/repo/a.plist"},
+    ),
+    "install_enterprise_application": (
+        "Mac",
+        "InstallEnterpriseApplication",
+        {"manifest_url": "https://mdm.example.org/repo/a.plist"},
+        {"ManifestURL": "https://mdm.example.org/repo/a.plist"},
+    ),
+    "install_profile": ("Mac", "InstallProfile", {"payload": PROFILE_64.decode()}, {"Payload": PROFILE}),
+    "install_provisioning_profile": (
+        "iPhone",
+        "InstallProvisioningProfile",
+        {"provisioning_profile": "AAEC"},
+        {"ProvisioningProfile": b"\x00\x01\x02"},
+    ),
+    "install_vpp_application": (
+        "iPhone",
+        "InstallApplication",
+        {"itunes_store_id": 361285480, "options": {"purchase_method": 1}},
+        {"iTunesStoreID": 361285480, "Options": {"PurchaseMethod": 1}},
+    ),
+    "installed_application_list": ("Mac", "InstalledApplicationList", {}, {}),
+    "lom_reset": (
+        "Mac",
+        "LOMDeviceRequest",
+        {
+            "request_list": [
+                {
+                    "device_dns_name": "mac.local",
+                    "device_request_type": "Reset",
+                    "device_request_uuid": LOM,
+                    "lom_protocol_version": 1,
+                    "primary_id_v6_address_list": ["fe80::1"],
+                    "secondary_ip_v6_address_list": [],
+                }
+            ]
+        },
+        {
+            "RequestList": [
+                {
+                    "DeviceDNSName": "mac.local",
+                    "DeviceRequestType": "Reset",
+                    "DeviceRequestUUID": LOM,
+                    "LOMProtocolVersion": 1,
+                    "PrimaryIPv6AddressList": ["fe80::1"],
+                    "SecondaryIPv6AddressList": [],
+                }
+            ]
+        },
+    ),
+    "os_update_status": ("Mac", "OSUpdateStatus", {}, {}),
+    "profile_list": ("Mac", "ProfileList", {}, {}),
+    "provisioning_profile_list": ("iPhone", "ProvisioningProfileList", {}, {}),
+    "refresh_cellular_plans": (
+        "iPhone",
+        "RefreshCellularPlans",
+        {"esim_server_url": "https://esim.example.org"},
+        {"eSIMServerURL": "https://esim.example.org"},
+    ),
+    "remove_profile": ("Mac", "RemoveProfile", {"identifier": "org.example"}, {"Identifier": "org.example"}),
+    "remove_provisioning_profile": ("iPhone", "RemoveProvisioningProfile", {"uuid": LOM}, {"UUID": LOM}),
+    "restart_device": ("Mac", "RestartDevice", {}, {}),
+    "schedule_os_update_scan": ("Mac", "ScheduleOSUpdateScan", {"force": True}, {"Force": True}),
+    "security_info": ("Mac", "SecurityInfo", {}, {}),
+    "set_auto_admin_password": (
+        "Mac",
+        "SetAutoAdminPassword",
+        {"guid": LOM, "password_hash": OF_ADMIN["password_hash"]},
+        {"GUID": LOM, "passwordHash": PBKDF2},
+    ),
+    "settings_application_configuration": (
+        "iPhone",
+        "Settings",
+        {
+            "settings": [
+                {
+                    "item": "ApplicationConfiguration",
+                    "identifier": "org.example",
+                    "configuration": b64encode(PREFERENCES).decode(),
+                }
+            ]
+        },
+        {
+            "Settings": [
+                {"Item": "ApplicationConfiguration", "Identifier": "org.example", "Configuration": {"foo": "bar"}}
+            ]
+        },
+    ),
+    "settings_bootstrap_token_allowed": (
+        "Mac",
+        "Settings",
+        {"settings": [{"item": "MDMOptions", "mdm_options": {"BootstrapTokenAllowed": True}}]},
+        {"Settings": [{"Item": "MDMOptions", "MDMOptions": {"BootstrapTokenAllowed": True}}]},
+    ),
+}
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_script_of_tools_api_queues_its_command(gateway: Gateway, fleet: Fleet, script: str) -> None:
+    platform, request_type, fields, received = SCRIPTS[script]
+    device = fleet.device(UDID, enrolled=False)
+    product, version = {"Mac": ("Mac14,2", "15.1"), "iPhone": ("iPhone15,2", "18.1")}[platform]
+    device.authenticate(ProductName=product, OSVersion=version)
+    device.token_update()
+    # As jq prints it, without the line ends that curl takes out of what it reads.
+    body = json.dumps({"udid": UDID, "request_type": request_type, **fields}, indent=2).replace("\n", "")
+
+    answer = gateway.request("POST", "/v1/commands", body, headers=CURL)
+
+    assert answer.status == 201, answer.body
+    told = answer.document["payload"]
+    assert told["command"]["request_type"] == request_type
+    payload = fleet.queue.payload(next(fleet.queue.read_on(device.record, after="c#")))
+    assert payload is not None
+    given = plistlib.loads(payload)
+    assert given == {"CommandUUID": told["command_uuid"], "Command": {"RequestType": request_type, **received}}
+
+
+def test_a_script_asks_for_a_challenge(gateway: Gateway) -> None:
+    answer = gateway.request("POST", "/v1/challenge", headers=CURL)
+
+    assert (answer.status, answer.headers["content-type"]) == (200, "application/json; charset=utf-8")
+    challenge = answer.document["string"]
+    assert answer.body == b'{\n  "string": "' + challenge.encode() + b'"\n}\n'
+
+
+def test_mdmctl_version(gateway: Gateway) -> None:
+    document = mdmctl(gateway, "GET", "/version").document
+
+    # What its client reads, of the library that both have it from.
+    names = {"version", "branch", "revision", "go_version", "build_date", "build_user"}
+    assert {name for name, value in document.items() if isinstance(value, str)} >= names
+
+
+def test_a_script_and_mdmctl_wake_a_device(gateway: Gateway, device: FleetDevice) -> None:
+    push_certificate()
+    for method, path in (
+        ("GET", f"/push/{UDID}"),
+        ("GET", f"/push/{UDID}?expiration=1893456000"),
+        ("POST", f"/v1/push/{UDID}"),
+    ):
+        plain, _, expiration = path.partition("?expiration=")
+        query = {"expiration": expiration} if expiration else None
+        answer = gateway.request(method, plain, headers=CURL, query=query)
+        woken = answer.document["push_notification_id"]
+        assert answer.body == b'{\n  "status": "success",\n  "push_notification_id": "' + woken.encode() + b'"\n}\n'
 
 
 # What is wrong, and what is not there

@@ -29,8 +29,8 @@ def _field(name: str, key: str, kind: Kind = TEXT, *aliases: str) -> Field:
     return Field(name=name, key=key, kind=kind, aliases=aliases)
 
 
-def _always(name: str, key: str, kind: Kind = TEXT) -> Field:
-    return Field(name=name, key=key, kind=kind, always=True, echoed=True)
+def _always(name: str, key: str, kind: Kind = TEXT, *aliases: str) -> Field:
+    return Field(name=name, key=key, kind=kind, always=True, echoed=True, aliases=aliases)
 
 
 _IDENTIFIER: Final = _field("identifier", "Identifier")
@@ -125,7 +125,8 @@ _LOM_REQUEST: Final = record(
     _always("device_request_type", "DeviceRequestType"),
     _always("device_request_uuid", "DeviceRequestUUID"),
     _always("lom_protocol_version", "LOMProtocolVersion", INTEGER),
-    _always("primary_ip_v6_address_list", "PrimaryIPv6AddressList", TEXTS),
+    # The other spelling is that of MicroMDM's own script, whose addresses MicroMDM drops.
+    _always("primary_ip_v6_address_list", "PrimaryIPv6AddressList", TEXTS, "primary_id_v6_address_list"),
     _always("secondary_ip_v6_address_list", "SecondaryIPv6AddressList", TEXTS),
 )
 

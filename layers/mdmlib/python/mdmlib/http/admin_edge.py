@@ -76,8 +76,8 @@ _OF_NANODEP: Final = re.compile(
     r"/proxy/|/v1/(dep_names|tokenpki|tokens|assigner|maidjwt|bypasscode)(/|$)|/v1/config/(?!certificate$)."
 )
 
-_OF_LISTS: Final = re.compile(r"/v1/(enqueue|push|queue)/")
-"""Several ids in one part of a path."""
+_OF_LISTS: Final = re.compile(r"/v1/(commands|enqueue|push|queue)/")
+"""Several ids in one part of a path, or one that nothing waits for, which is no error."""
 _LONGEST_NAME: Final = 1_024
 
 _LONE_SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
