@@ -109,21 +109,35 @@ def import_token(
     context: typer.Context,
     *,
     name: SERVER,
-    file: Annotated[Path, typer.Argument(help="What Apple's portal let you download: it ends in .p7m.")],
+    file: Annotated[
+        Path,
+        typer.Argument(help="What Apple's portal let you download: it ends in .p7m. Or another server's token, JSON."),
+    ],
     force: Annotated[
         bool, typer.Option("--force", help="Also the token of another server in the portal, or an older one.")
     ] = False,
     _json: JSON = False,
 ) -> None:
-    """Import a server's token, the first or a renewed one."""
+    """Import a server's token, the first or a renewed one, or one that another server of yours has decrypted."""
     operator = operator_of(context)
     query = {"force": "true"} if force else {}
+    content = read_file(file)
+    is_decrypted = content.lstrip().startswith(b"{")
+    # A repeated import changes nothing.
     with operator.terminal.progress("Importing the token, and asking Apple with it …"):
-        # A repeated import changes nothing.
-        stored = operator.api.request(
-            "PUT", f"{path_of(name)}/token", body=read_file(file), query=query, repeatable=True
-        )
+        if is_decrypted:
+            path = f"/v1/tokens/{path_part(name)}"
+            operator.api.request("PUT", path, body=content, query=query, repeatable=True)
+            stored = operator.api.get(path_of(name))
+        else:
+            path = f"{path_of(name)}/token"
+            stored = operator.api.request("PUT", path, body=content, query=query, repeatable=True)
     _show(operator, stored)
+    if is_decrypted and not stored["certificate"]:
+        operator.terminal.note(
+            "[dim]Its key did not come with it. Before you renew the token, or want com.apple.maid: "
+            f"picomdm ade token certificate {name}[/dim]"
+        )
 
 
 def account(context: typer.Context, *, name: SERVER, _json: JSON = False) -> None:

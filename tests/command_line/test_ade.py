@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from local.ade.client import AdeSimulator
+from mdmlib import runtime
 from tests.ade_portal import Portal
 from tests.admin_server import AdminServer
 from tests.command_lines import CommandLine
@@ -45,6 +46,19 @@ def test_a_server_is_set_up_by_two_commands(picomdm: CommandLine, portal: Portal
     assert picomdm("ade", "servers", "delete", "school", stdin="college\n").code == 2
     assert picomdm("ade", "servers", "delete", "school", stdin="school\n").code == 0
     assert picomdm("ade", "servers", "show", "school").code == 1
+
+
+@pytest.mark.usefixtures("imported")
+def test_a_token_that_another_server_has_decrypted_is_imported_as_well(picomdm: CommandLine, tmp_path: Path) -> None:
+    file = tmp_path / "token.json"
+    file.write_text(json.dumps(runtime.ade_servers().token("school").document()))
+    refused = picomdm("ade", "token", "import", "moved", str(file))
+    assert (refused.code, "'school' here" in refused.err) == (1, True)
+
+    said = picomdm("ade", "token", "import", "moved", str(file), "--force")
+
+    assert re.search(r"organization +Example Organization", said.out)
+    assert "Its key did not come with it" in said.err
 
 
 @pytest.mark.usefixtures("imported")
