@@ -327,7 +327,8 @@ def put_ade_assignment_rule(name: str) -> Response[str]:
 @app.delete("/v2/ade-assignment-rules/<name>")
 def delete_ade_assignment_rule(name: str) -> Response[str]:
     """Forget a rule."""
-    return v2_ade_devices.delete_rule(name, runtime.ade_assignment_rules(), runtime.ade_syncs())
+    request = admin_edge.decode(app.current_event)
+    return v2_ade_devices.delete_rule(name, request, runtime.ade_assignment_rules(), runtime.ade_syncs())
 
 
 @app.post("/v2/ade-serial-numbers")

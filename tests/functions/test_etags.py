@@ -67,6 +67,11 @@ def make_ade_profile(gateway: Gateway) -> str:
     return "/v2/ade-profiles/pupils"
 
 
+def make_ade_rule(gateway: Gateway) -> str:
+    assert send(gateway, "PUT", "/v2/ade-assignment-rules/macs", {"device_families": ["Mac"]}).status == 200
+    return "/v2/ade-assignment-rules/macs"
+
+
 CHANGES: dict[str, tuple[Callable[[Gateway], str], str, Any]] = {
     "a webhook is changed": (make_webhook, "PATCH", {"topics": ["mdm.Connect"], "paused": True}),
     "a webhook is deleted": (make_webhook, "DELETE", None),
@@ -75,6 +80,8 @@ CHANGES: dict[str, tuple[Callable[[Gateway], str], str, Any]] = {
     "an authority is deleted": (make_authority, "DELETE", None),
     "an ADE profile is changed": (make_ade_profile, "PUT", {"department": "Library"}),
     "an ADE profile is deleted": (make_ade_profile, "DELETE", None),
+    "an ADE rule is changed": (make_ade_rule, "PUT", {"device_families": ["iPad"]}),
+    "an ADE rule is deleted": (make_ade_rule, "DELETE", None),
     "the profile is changed": (lambda _: "/v2/enrollment-profile", "PUT", {"display_name": "iPads"}),
     "the keys are set": (lambda _: "/v2/ddm-keys", "PUT", {"send_hmac_key": "key"}),
     "the challenge is set": (lambda _: CHALLENGE, "PUT", {"challenge": "a long secret"}),
@@ -173,6 +180,7 @@ def _key(path: str) -> dict[str, Any]:
         "webhooks": ("webhook", path.rsplit("/", 1)[1]),
         "push-certificate-requests": ("push_certificate_request", path.rsplit("/", 1)[1]),
         "certificate-authorities": ("ca", path.rsplit("/", 1)[1]),
+        "ade-assignment-rules": ("ade_assignment_rule", path.rsplit("/", 1)[1]),
         "ade-profiles": ("ade_profile", path.rsplit("/", 1)[1]),
         "enrollment-profile": ("enrollment_profile", "default"),
         "ddm-keys": ("ddm_server", "default"),

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 CONDITIONAL: Final = (
     "/v2/account-driven-enrollment",
+    "/v2/ade-assignment-rules/{name}",
     "/v2/ade-profiles/{name}",
     "/v2/blueprints/{name}",
     "/v2/certificate-authorities/{name}",

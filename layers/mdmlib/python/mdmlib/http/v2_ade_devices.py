@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mdmlib.errors import BadRequestError
 from mdmlib.http.admin_edge import AdminRequest, answer_v2, no_content
+from mdmlib.http.etags import seen
 from mdmlib.http.fields import Fields
 from mdmlib.http.v2 import MAX_SERIAL_NUMBERS, listed, page_asked_for, rfc3339
 from mdmlib.services.ade_assignment_rules import DEVICE_FAMILIES, Rule
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from mdmlib.services.ade_devices import AdeDeviceEntry, AdeDevices
     from mdmlib.services.ade_sync import AdeSyncs
     from mdmlib.store.tables import AdeAssignmentRule, AdeDevice, AdeSync
+    from mdmlib.store.unchanged import OnlyIf
 
 _STATES: Final = (PRESENT, DELETED)
 _ASSIGNMENTS: Final = ("none", "pending", "assigned", "other")
@@ -107,16 +109,21 @@ def put_rule(name: str, request: AdminRequest, rules: "AdeAssignmentRules", sync
             profile=fields.text("profile"),
             profile_uuid=fields.text("profile_uuid"),
         ),
+        only_if=_rule_seen(request),
     )
     syncs.nudge(rule.server)
     return answer_v2(HTTPStatus.OK, _rule(rule))
 
 
-def delete_rule(name: str, rules: "AdeAssignmentRules", syncs: "AdeSyncs") -> "Response[str]":
+def delete_rule(name: str, request: AdminRequest, rules: "AdeAssignmentRules", syncs: "AdeSyncs") -> "Response[str]":
     """``DELETE /v2/ade-assignment-rules/{name}``: forget a rule; another one may decide then."""
-    rules.delete(name)
+    rules.delete(name, only_if=_rule_seen(request))
     syncs.nudge(None)
     return no_content()
+
+
+def _rule_seen(request: AdminRequest) -> "OnlyIf[AdeAssignmentRule | None] | None":
+    return seen(request, lambda rule: _rule(rule) if rule else None)
 
 
 def _texts(fields: Fields, name: str) -> list[str] | None:

@@ -20,6 +20,7 @@ from mdmlib.errors import AppleRefusedError, BadRequestError, NotFoundError
 from mdmlib.observability import logger
 from mdmlib.services.ade_rules import serial_number_of
 from mdmlib.store.tables import AdeAssignmentRule, AdeDevice
+from mdmlib.store.unchanged import OnlyIf, only_while
 
 DEVICE_FAMILIES: Final = ("AppleTV", "Mac", "Vision", "iPad", "iPhone", "iPod")
 """Apple's words."""
@@ -145,15 +146,18 @@ class AdeAssignmentRules:
 
     def get(self, name: str) -> AdeAssignmentRule:
         """Return one. Raises :class:`~mdmlib.errors.NotFoundError`."""
-        try:
-            return AdeAssignmentRule.get(_RULES, name, consistent_read=True) if name else _missing(name)
-        except DoesNotExist:
-            return _missing(name)
+        rule = _find(name)
+        if rule is None:
+            raise NotFoundError(f"There is no assignment rule {name[:100]!r}.", code="unknown_rule")
+        return rule
 
-    def put(self, name: str, rule: Rule) -> AdeAssignmentRule:
+    def put(
+        self, name: str, rule: Rule, *, only_if: OnlyIf[AdeAssignmentRule | None] | None = None
+    ) -> AdeAssignmentRule:
         """Store a rule in place of the one of its name, if there is one.
 
-        Raises :class:`~mdmlib.errors.BadRequestError`, also for a server or a profile that there is not.
+        Raises :class:`~mdmlib.errors.BadRequestError`, also for a server or a profile that there is not, and what
+        ``only_if`` raises.
         """
         if not _NAME.fullmatch(name):
             raise BadRequestError(
@@ -175,12 +179,17 @@ class AdeAssignmentRules:
             profile_uuid=rule.profile_uuid,
             changed_at=int(self._now().timestamp()),
         )
-        item.save()
+        with only_while(AdeAssignmentRule, lambda: _find(name), only_if) as condition:
+            item.save(condition=condition)
         return item
 
-    def delete(self, name: str) -> None:
-        """Forget a rule. Devices keep the profile that they have; one that is not there is no error."""
-        AdeAssignmentRule(_RULES, name).delete()
+    def delete(self, name: str, *, only_if: OnlyIf[AdeAssignmentRule | None] | None = None) -> None:
+        """Forget a rule. Devices keep the profile that they have; one that is not there is no error.
+
+        Raises what ``only_if`` raises.
+        """
+        with only_while(AdeAssignmentRule, lambda: _find(name), only_if) as condition:
+            AdeAssignmentRule(_RULES, name).delete(condition=condition)
 
     def set_assigner(self, server: str, profile_uuid: str | None) -> None:
         """Give all devices of a server a profile that Apple knows, as other servers' assigners do; None: no more.
@@ -247,5 +256,8 @@ def _once(values: Iterable[str] | None) -> list[str] | None:
     return sorted(set(values)) or None if values is not None else None
 
 
-def _missing(name: str) -> AdeAssignmentRule:
-    raise NotFoundError(f"There is no assignment rule {name[:100]!r}.", code="unknown_rule")
+def _find(name: str) -> AdeAssignmentRule | None:
+    try:
+        return AdeAssignmentRule.get(_RULES, name, consistent_read=True) if name else None
+    except DoesNotExist:
+        return None
