@@ -16,14 +16,16 @@ from picomdm.context import JSON, operator_of
 PRICES_OF: Final = "us-east-1, as published in June 2026"
 
 SERIES: Final = 40
+"""As many as there may be: a quiet deployment has fewer."""
 SERIES_OF_IDLE: Final = 4
 """What is measured every hour, whatever happens."""
-"""As many as there may be: a quiet deployment has fewer."""
 ALARMS: Final = 21
 
 MILLION: Final = 1_000_000
 DAYS: Final = 30.4
 HOURS: Final = 730
+_EVENT_KILOBYTES: Final = 2
+"""Of an event, on the average: most are of a device that reports to be idle, or to have done something."""
 _KILOBYTES: Final = 1e6
 """In a gigabyte, as it is priced."""
 
@@ -42,6 +44,7 @@ class Use:
     """How long a request takes its function; nobody has measured that on AWS yet."""
     last_seen_minutes: int = 60
     traced: bool = True
+    archive_days: float = 14
 
     @property
     def commands(self) -> float:
@@ -114,6 +117,9 @@ def bill(use: Use) -> Iterator[Item]:
     yield Item("DynamoDB: storage", stored, "GB", 0.25, free=25)
     yield Item("DynamoDB: point-in-time recovery", stored, "GB", 0.20)
     yield Item("EventBridge: events", use.events, "events", 1.00, MILLION)
+    archived = use.events * _EVENT_KILOBYTES / _KILOBYTES if use.archive_days else 0
+    yield Item("EventBridge: archive, what goes in", archived, "GB", 0.10)
+    yield Item("EventBridge: archive, what lies there", archived * use.archive_days / DAYS, "GB", 0.023)
     yield Item("SQS: requests", sqs, "requests", 0.40, MILLION, MILLION)
     yield Item("CloudWatch: logs", logged, "GB", 0.50, free=5)
     yield Item("CloudWatch: metrics", SERIES if use.devices else SERIES_OF_IDLE, "series", 0.30, free=10)
@@ -149,6 +155,7 @@ def cost(
     webhooks: Annotated[int, typer.Option(min=0, help="How many webhooks get all events.")] = 1,
     milliseconds: Annotated[float, typer.Option(min=1, help="How long a request takes its function.")] = 60,
     last_seen_minutes: Annotated[int, typer.Option(min=1, help="The template's LastSeenMinutes.")] = 60,
+    archive_days: Annotated[float, typer.Option(min=0, help="The template's ArchiveDays.")] = 14,
     tracing: Annotated[bool, typer.Option(help="Whether X-Ray traces the functions (the template's Tracing).")] = True,
     _json: JSON = False,
 ) -> None:
@@ -162,6 +169,7 @@ def cost(
         milliseconds=milliseconds,
         last_seen_minutes=last_seen_minutes,
         traced=tracing,
+        archive_days=archive_days,
     )
     ours, theirs = list(bill(use)), list(server(use))
     idle = sum(item.dollars for item in bill(replace(use, devices=0)))

@@ -11,6 +11,7 @@ import shlex
 import subprocess
 import sys
 import tomllib
+from pathlib import Path
 from typing import Final
 
 from tools.build import BUILD, REPOSITORY, TOOLS, BuildError, Target, build, exclusive, newest_runtime, sam_environment
@@ -19,6 +20,7 @@ CONFIGURATION: Final = REPOSITORY / "samconfig.toml"
 ENVIRONMENTS: Final = {"dev": "default", "prod": "prod"}
 """An environment's name for people, and samconfig.toml's."""
 
+LONGEST_STACK_NAME: Final = 43
 _PARAMETER: Final = re.compile(r"[A-Za-z0-9]+=.*", re.DOTALL)
 
 
@@ -32,6 +34,17 @@ def parameters(section: str, given: list[str]) -> dict[str, str]:
         if not _PARAMETER.fullmatch(parameter):
             raise ValueError(f"{parameter!r} is no parameter: write NAME=VALUE.")
     return dict(parameter.split("=", 1) for parameter in [*shlex.split(configured), *given])
+
+
+def stack_name(section: str, configuration: Path = CONFIGURATION) -> str:
+    """Return the name of an environment's stack. Raises ``ValueError`` for one that is too long."""
+    name = str(tomllib.loads(configuration.read_text())[section]["global"]["parameters"]["stack_name"])
+    if len(name) > LONGEST_STACK_NAME:
+        raise ValueError(
+            f"The stack name {name!r} has {len(name)} characters, and may have {LONGEST_STACK_NAME}: rules of webhooks "
+            f"have it and 21 characters more for a name, and EventBridge takes 64. Shorten it in {configuration.name}."
+        )
+    return name
 
 
 def deploy(section: str, values: dict[str, str]) -> int:
@@ -63,6 +76,7 @@ def main() -> int:
     arguments = parser.parse_args()
     section = ENVIRONMENTS[arguments.environment]
     try:
+        stack_name(section)
         return deploy(section, parameters(section, arguments.parameters))
     except (BuildError, ValueError) as error:
         print(error, file=sys.stderr)

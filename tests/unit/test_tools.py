@@ -46,6 +46,20 @@ def test_parameters_given_stand_over_those_of_the_environment() -> None:
     assert deploy.parameters("default", []) == {"Environment": "dev"}
 
 
+def test_a_stack_name_that_is_too_long_for_what_is_named_after_it_is_refused_before_anything_is_built(
+    tmp_path: Path,
+) -> None:
+    assert {deploy.stack_name(section) for section in deploy.ENVIRONMENTS.values()} == {"picomdm", "picomdm-dev"}
+
+    configuration = tmp_path / "samconfig.toml"
+    for length in (43, 44):
+        configuration.write_text(f'[prod.global.parameters]\nstack_name = "{"x" * length}"\n')
+        if length == deploy.LONGEST_STACK_NAME:
+            deploy.stack_name("prod", configuration)
+    with pytest.raises(ValueError, match="44 characters, and may have 43"):
+        deploy.stack_name("prod", configuration)
+
+
 def test_what_is_no_parameter_is_refused() -> None:
     with pytest.raises(ValueError, match="NAME=VALUE"):
         deploy.parameters("prod", ["Organization"])
