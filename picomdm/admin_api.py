@@ -55,6 +55,7 @@ class AdminAPI:
         self._sleep = sleep
         self.clock_skew: timedelta | None = None
         """By how much this machine's clock is ahead of the server's, as its last answer told."""
+        self._etag: str | None = None
 
     def request(
         self,
@@ -66,11 +67,13 @@ class AdminAPI:
         query: Mapping[str, str] | None = None,
         repeatable: bool = False,
         accept: frozenset[int] = frozenset(),
+        if_match: str | None = None,
     ) -> Any:  # noqa: ANN401 - whatever JSON the server answers
         """Send a request, ``document`` as JSON or ``body`` as it is; return the JSON of the answer, or None.
 
         ``path`` is percent-encoded. ``repeatable`` says that the same request twice does no more than once: then a
         failure that may pass is tried again. ``accept`` names statuses that are no refusal, beside those below 300.
+        ``if_match`` is the ETag that what is changed has to have.
         Raises :class:`~picomdm.errors.RefusedError` and :class:`~picomdm.errors.UnreachableError`.
         """
         if self._deployment.basic and not basic.is_there(path):
@@ -83,7 +86,7 @@ class AdminAPI:
         attempts = _ATTEMPTS if repeatable else 1
         for attempt in range(1, attempts + 1):
             try:
-                answer = self._send(method, url, content, is_json=document is not None)
+                answer = self._send(method, url, content, is_json=document is not None, if_match=if_match)
             except httpx.TransportError as error:
                 if attempt == attempts:
                     raise UnreachableError(f"{self._deployment.admin_url} does not answer: {error}") from error
@@ -99,6 +102,17 @@ class AdminAPI:
         """Send a GET."""
         return self.request("GET", path, query=query, repeatable=True)
 
+    def change(self, path: str, change: Callable[[dict[str, Any]], object]) -> Any:  # noqa: ANN401 - see request
+        """Read something and PUT what ``change`` makes of it; once more when somebody else changed it meanwhile."""
+        for attempt in range(1, _ATTEMPTS + 1):
+            changed = change(self.get(path))
+            try:
+                return self.request("PUT", path, document=changed, repeatable=True, if_match=self._etag)
+            except RefusedError as refused:
+                if refused.status != HTTPStatus.PRECONDITION_FAILED or attempt == _ATTEMPTS:
+                    raise
+        raise AssertionError("not reached")
+
     def entries(self, path: str, name: str, **query: str) -> Iterator[dict[str, Any]]:
         """Yield the entries of a list, page by page."""
         while True:
@@ -108,10 +122,14 @@ class AdminAPI:
                 return
             query["cursor"] = page["next_cursor"]
 
-    def _send(self, method: str, url: str, content: bytes | None, *, is_json: bool) -> httpx.Response:
+    def _send(
+        self, method: str, url: str, content: bytes | None, *, is_json: bool, if_match: str | None
+    ) -> httpx.Response:
         headers = {"Accept": "application/json", "User-Agent": f"picomdm/{version('picomdm')}"}
         if content is not None:
             headers["Content-Type"] = "application/json" if is_json else "application/octet-stream"
+        if if_match is not None:
+            headers["If-Match"] = if_match
         if self._deployment.basic:
             headers["Authorization"] = self._deployment.basic.authorization
         else:
@@ -123,6 +141,7 @@ class AdminAPI:
         with httpx.Client(transport=self._transport, timeout=_SECONDS, trust_env=trust_env, verify=trusted()) as client:
             answer = client.request(method, url, content=content, headers=headers)
         self._note_time(answer.headers.get("Date", ""))
+        self._etag = answer.headers.get("ETag")
         return answer
 
     def _note_time(self, date: str) -> None:

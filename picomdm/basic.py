@@ -118,7 +118,9 @@ def _list_commands(api: "AdminAPI", match: re.Match[str], _: Any, query: dict[st
     }
 
 
-def _clear(api: "AdminAPI", match: re.Match[str], *_: Any) -> None:  # noqa: ANN401
+def _clear(api: "AdminAPI", match: re.Match[str], _: Any, query: dict[str, str]) -> None:  # noqa: ANN401
+    if query:
+        raise SetupError("The dialects know no --with-users: name the users' enrollments.", code="needs_aws")
     api.request("DELETE", f"/v1/queue/{match[1]}", repeatable=True)
 
 

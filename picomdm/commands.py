@@ -182,12 +182,15 @@ def clear(
     context: typer.Context,
     *,
     enrollment_ids: Annotated[list[str], typer.Argument(metavar="ID...", help="UDIDs, or other enrollments' ids.")],
+    with_users: Annotated[bool, typer.Option("--with-users", help="Also what waits for the users of devices.")] = False,
     _json: JSON = False,
 ) -> None:
     """Take back all commands that wait for enrollments. User channels have queues of their own."""
     operator = operator_of(context)
+    query = {"user_channels": "true"} if with_users else None
     for enrollment_id in enrollment_ids:
-        operator.api.request("DELETE", f"/v2/enrollments/{path_part(enrollment_id)}/commands", repeatable=True)
+        path = f"/v2/enrollments/{path_part(enrollment_id)}/commands"
+        operator.api.request("DELETE", path, query=query, repeatable=True)
     operator.terminal.answer(
         {"ids": enrollment_ids, "cleared": True}, lambda: operator.terminal.say("Nothing waits any more.")
     )

@@ -72,8 +72,10 @@ def set_profile(  # noqa: PLR0913 - each parameter is an option
     identity = b"\n".join(read_file(file) for file in sign_with) if sign_with else None
     api = operator.api
     if changes:
-        kept = {name: value for name, value in api.get(_PATH).items() if name not in _KEPT_ELSEWHERE}
-        api.request("PUT", _PATH, document=kept | changes, repeatable=True)
+        api.change(
+            _PATH,
+            lambda profile: {name: value for name, value in profile.items() if name not in _KEPT_ELSEWHERE} | changes,
+        )
     if template_body is not None:
         api.request("PUT", f"{_PATH}/template", body=template_body, repeatable=True)
     elif no_template:

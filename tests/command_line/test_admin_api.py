@@ -210,6 +210,21 @@ def test_commands_are_taken_back_one_by_one_or_all(server: AdminServer, picomdm:
     assert (again.code, json.loads(again.err)["code"]) == (1, "unknown_command")
 
 
+def test_what_waits_for_the_users_of_a_device_is_taken_back_with_its_own(
+    server: AdminServer, picomdm: CommandLine, fleet: Fleet
+) -> None:
+    device = fleet.device(UDID)
+    user = device.user("USER")
+    user.token_update(UserShortName="ada")
+    for channel in (device, user):
+        fleet.enqueue([channel], f"for {channel}")
+
+    assert picomdm("commands", "clear", UDID).code == 0
+    assert (device.idle(), user.idle()) == (None, f"for {user}")
+    assert picomdm("commands", "clear", UDID, "--with-users").code == 0
+    assert user.idle() is None
+
+
 def test_devices_are_listed_and_one_is_shown(server: AdminServer, picomdm: CommandLine, fleet: Fleet) -> None:
     assert "picomdm enroll link" in picomdm("devices").out
     device = fleet.device(UDID)

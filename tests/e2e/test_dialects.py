@@ -124,6 +124,7 @@ def test_profiles_and_users_are_stored(call: Call) -> None:
 def test_the_push_certificate_is_shown_in_both_forms(world: World, call: Call) -> None:
     assert call("GET", f"/v1/pushcert?topic={world.topic}").json()["topic"] == world.topic
     assert b64decode(call("GET", "/v1/config/certificate").json()["cert"]).startswith(b"\x30\x82")
+    assert len(call("POST", "/v1/challenge").json()["string"]) > 100
 
 
 def test_what_is_not_there_is_told_in_a_form_that_clients_read(call: Call) -> None:

@@ -128,6 +128,19 @@ def test_after_three_attempts_it_is_enough() -> None:
         Api(*[httpx.Response(503)] * 3).get("/version")
 
 
+def test_a_change_is_made_to_what_was_read_or_once_more() -> None:
+    api = Api(
+        httpx.Response(200, json={"a": 1, "b": 1}, headers={"ETag": '"first"'}),
+        httpx.Response(412, json={"detail": "changed", "code": "changed_meanwhile"}),
+        httpx.Response(200, json={"a": 2, "b": 1}, headers={"ETag": '"second"'}),
+        httpx.Response(200, json={}),
+    )
+
+    assert api.change("/v2/enrollment-profile", lambda read: read | {"b": 2}) == {}
+    assert [request.headers.get("If-Match") for request in api.requests] == [None, '"first"', None, '"second"']
+    assert json.loads(api.requests[-1].content) == {"a": 2, "b": 2}
+
+
 @pytest.mark.parametrize(
     ("answer", "message", "code", "field"),
     [

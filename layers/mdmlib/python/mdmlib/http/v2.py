@@ -106,10 +106,11 @@ def clear_commands(enrollment_id: str, request: AdminRequest, queues: "CommandQu
     ``user_channels=true`` drops also what waits for the users of the device.
     """
     with_users = Fields(request.query, known=("user_channels",)).flag("user_channels", default=False)
-    if error := queues.clear([enrollment_id])[enrollment_id]:
+    outcomes = dict(queues.clear([enrollment_id]))
+    if with_users and not outcomes[enrollment_id]:
+        outcomes |= queues.clear(queues.user_channels(enrollment_id))
+    for error in filter(None, outcomes.values()):
         raise error
-    if with_users:
-        queues.clear(queues.user_channels(enrollment_id))
     return no_content()
 
 
