@@ -96,11 +96,15 @@ def unlock(
         str | None, typer.Option(help="Such as iPhone17,1; for a device that never enrolled here.")
     ] = None,
     topic: Annotated[str | None, typer.Option(help="Of the push certificate by which Apple knows us.")] = None,
+    code: Annotated[
+        str | None,
+        typer.Option(help="The device's own bypass code, for a lock that a person has put on; else the one kept here."),
+    ] = None,
     _json: JSON = False,
 ) -> None:
-    """Have Apple end a lock that was put on from here."""
+    """Have Apple end a lock that was put on from here, or by a person."""
     operator = operator_of(context)
-    document = {"product_type": product_type, "topic": topic}
+    document = {"bypass_code": code, "product_type": product_type, "topic": topic}
     answer = operator.api.request("POST", f"{_LOCKS}/{path_part(serial_number)}/unlock", document=document)
     if not answer["unlocked"]:
         raise RefusedError(

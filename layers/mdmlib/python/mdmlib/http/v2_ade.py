@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from mdmlib.store.unchanged import OnlyIf
 
 _LONGEST_URL: Final = 2_048
+_LONGEST_CODE: Final = 64
 
 
 # Servers
@@ -191,9 +192,18 @@ def delete_lock(serial_number: str, locks: "ActivationLocks") -> "Response[str]"
 
 
 def unlock(serial_number: str, request: AdminRequest, locks: "ActivationLocks") -> "Response[str]":
-    """``POST /v2/activation-locks/{serial_number}/unlock``: have Apple end a lock that was put on from here."""
-    fields = Fields(request.json() if request.body.strip() else {}, known=("product_type", "topic"))
-    answer = locks.unlock(serial_number, topic=fields.text("topic"), product_type=fields.text("product_type"))
+    """``POST /v2/activation-locks/{serial_number}/unlock``: have Apple end a lock that was put on from here.
+
+    With ``bypass_code``, the device's own, also one that a person has put on.
+    """
+    known = ("bypass_code", "product_type", "topic")
+    fields = Fields(request.json() if request.body.strip() else {}, known=known)
+    answer = locks.unlock(
+        serial_number,
+        bypass_code=fields.text("bypass_code", longest=_LONGEST_CODE),
+        topic=fields.text("topic"),
+        product_type=fields.text("product_type"),
+    )
     document = {
         "serial_number": serial_number.upper(),
         "unlocked": answer.status < HTTPStatus.MULTIPLE_CHOICES,

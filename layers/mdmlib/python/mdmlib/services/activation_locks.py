@@ -98,16 +98,23 @@ class ActivationLocks:
         return self._info(_item(serial_number_of(serial_number, name="serial_number")))
 
     def unlock(
-        self, serial_number: str, *, topic: str | None = None, product_type: str | None = None
+        self,
+        serial_number: str,
+        *,
+        bypass_code: str | None = None,
+        topic: str | None = None,
+        product_type: str | None = None,
     ) -> "UnlockAnswer":
         """Have Apple end a device's lock; return its answer, whatever its status.
 
-        What Apple wants to know of the device comes from its enrollment. Raises
-        :class:`~mdmlib.errors.NotFoundError`, :class:`~mdmlib.errors.BadRequestError` (code ``missing_field``) where
-        the device was never here, and :class:`~mdmlib.errors.UpstreamFailedError`.
+        ``bypass_code`` is another one than is kept here: that of the device itself, which ends the lock of a person,
+        and which a supervised device tells to ActivationLockBypassCode. What Apple wants to know of the device comes
+        from its enrollment. Raises :class:`~mdmlib.errors.NotFoundError`, :class:`~mdmlib.errors.BadRequestError`
+        (code ``missing_field``) where the device was never here, and :class:`~mdmlib.errors.UpstreamFailedError`.
         """
-        item = _item(serial_number_of(serial_number, name="serial_number"))
-        record = self._record(item.name)
+        serial = serial_number_of(serial_number, name="serial_number")
+        item = None if bypass_code else _item(serial)
+        record = self._record(serial)
         product = product_type or (record.product_name if record else None)
         if not product:
             raise BadRequestError(
@@ -117,15 +124,15 @@ class ActivationLocks:
             )
         known = {"imei": record.imei, "meid": record.meid} if record else {}
         parameters = {
-            "serial": str(item.name),
+            "serial": serial,
             "productType": str(product),
-            "escrowKey": self._code(item).text,
+            "escrowKey": self._code(item).text if item else str(bypass_code),
             "orgName": self._settings.organization,
             "guid": self._new_uuid(),
             **{name: value for name, value in known.items() if value},
         }
         answer = self._unlocking.unlock(topic or (record.topic if record else None) or "", parameters)
-        if answer.status < _OK:
+        if item and answer.status < _OK:
             change = ActivationLock.unlocked_at.set(int(self._now().timestamp()))
             item.update([change], condition=ActivationLock.name.exists())
         return answer
