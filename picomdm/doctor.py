@@ -201,6 +201,7 @@ _TOLD_BY_OTHERS: Final = frozenset({"push_certificate", "queue"})
 _ADVICE: Final = {
     "certificate_authority": "Upload its successor: picomdm ca upload",
     "ade_token": "Renew it: picomdm ade token import",
+    "ade_list": "See why, and what helps: picomdm ade sync --status, and ade-servers in docs/operations.md",
     "profile_signer": "Sign with another: picomdm enrollment-profile set --sign-with",
     "schedule": "See the log of housekeeping, and the stack's rules in EventBridge, which somebody may have disabled.",
 }

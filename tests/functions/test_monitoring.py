@@ -14,7 +14,7 @@ from mdmlib import __version__, runtime
 from mdmlib.http import monitoring
 from mdmlib.services.vitals import INTERVALS, Expiry, Report, Schedule
 from mdmlib.settings import Settings
-from mdmlib.store.tables import PushCertificate
+from mdmlib.store.tables import AdeServer, AdeSync, PushCertificate
 from tests.api_description import DescribedGateway
 from tests.gateway import Gateway, http_event
 
@@ -58,6 +58,30 @@ def test_it_says_what_is_not_well(gateway: DescribedGateway, aws: Emulator, envi
     assert found["targets"]["found"] == "1 given up, 0 waiting, 0 in work"
 
 
+def test_it_tells_of_lists_of_apple_s_that_are_not_read_any_more(gateway: DescribedGateway) -> None:
+    now = int(datetime.now(UTC).timestamp())
+    for name, synced_at, error in (
+        ("fine", now, None),
+        ("stale", 1_700_000_000, None),
+        ("terms", now, "T_C_NOT_SIGNED"),
+    ):
+        AdeServer("ade_server", name, token=b"sealed", token_imported_at=1).save()
+        AdeSync("ade_sync", name, synced_at=synced_at, error_code=error).save()
+    AdeServer("ade_server", "new", token=b"sealed", token_imported_at=now).save()
+
+    well, found = checks(gateway)
+
+    assert not well
+    assert {name for name, check in found.items() if check["what"] == "ade_list"} == {"fine", "stale", "terms", "new"}
+    assert {name for name, check in found.items() if not check["well"]} == {"stale", "terms"}
+    assert found["stale"]["found"] == "last read 2023-11-14T22:13:20Z, stale"
+    assert found["terms"]["found"].endswith(", T_C_NOT_SIGNED")
+    assert found["new"]["found"] == "not read yet"
+    lines = gateway.request("GET", "/metrics").body.decode().splitlines()
+    assert 'picomdm_ade_list_read_seconds{server="stale"} 1700000000' in lines
+    assert 'picomdm_ade_list_read_seconds{server="new"} 0' in lines
+
+
 def test_prometheus_can_read_it(gateway: DescribedGateway) -> None:
     push_certificate(days=365)
 
@@ -74,7 +98,7 @@ def test_prometheus_can_read_it(gateway: DescribedGateway) -> None:
 
 def test_a_label_says_what_it_is_told_and_no_more() -> None:
     now = datetime.now(UTC)
-    report = Report(now, [Expiry("certificate_authority", 'a"} 1\nb\\', now)], [Schedule("measure", now)], [], 7)
+    report = Report(now, [Expiry("certificate_authority", 'a"} 1\nb\\', now)], [Schedule("measure", now)], [], [], 7)
 
     body = str(monitoring.metrics(report).body)
 

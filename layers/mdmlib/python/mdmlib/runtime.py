@@ -974,7 +974,7 @@ def housekeeping() -> "Housekeeping":
 
 @cache
 def vitals() -> "Vitals":
-    """Return what looks at certificates, schedules and queues."""
+    """Return what looks at certificates, schedules, queues and Apple's lists of devices."""
     from mdmlib.services.vitals import Vitals
 
     bind_tables()

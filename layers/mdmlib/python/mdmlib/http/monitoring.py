@@ -65,6 +65,11 @@ def _families(report: Report) -> Iterator[str]:
             for state in ("waiting", "in_flight", "given_up")
         ],
     )
+    yield _family(
+        "ade_list_read_seconds",
+        "When Apple's list of an ADE server was last read to its end, in seconds since 1970; 0: never.",
+        [({"server": each.server}, each.read_at.timestamp() if each.read_at else 0) for each in report.ade_lists],
+    )
     if report.devices_enrolled is not None:
         yield _family(
             "devices_enrolled", "Devices that are enrolled, counted every hour.", [({}, report.devices_enrolled)]
@@ -109,4 +114,12 @@ def _checks(report: Report) -> Iterator[dict[str, Any]]:
             "name": queue.name,
             "well": not queue.given_up,
             "found": f"{queue.given_up} given up, {queue.waiting} waiting, {queue.in_flight} in work",
+        }
+    for each in report.ade_lists:
+        read = f"last read {each.read_at:%Y-%m-%dT%H:%M:%SZ}" if each.read_at else "not read yet"
+        yield {
+            "what": "ade_list",
+            "name": each.server,
+            "well": each.problem is None,
+            "found": f"{read}, {each.problem}" if each.problem else read,
         }

@@ -1,7 +1,8 @@
 """Which ADE servers' lists are not read any more, for whoever has to be told."""
 
-from collections.abc import Mapping
-from datetime import datetime, timedelta
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from mdmlib.apple.ade_codes import FOR_EVERYTHING
@@ -13,16 +14,30 @@ _LATE: Final = timedelta(hours=6)
 _LATE_TIMES: Final = 4
 
 
-def failing_servers(now: datetime, *, every: timedelta) -> Mapping[str, str | None]:
-    """Return what is wrong with each server that has a token, by name; None: all is well.
+@dataclass(frozen=True)
+class AdeList:
+    """Apple's list of one ADE server."""
 
-    What is wrong is the code of what an administrator has to do something about, or ``stale``: the list was not read to
-    its end for six hours, or for four times as long as it should take.
+    server: str
+    read_at: datetime | None
+    """When it was last read to its end."""
+    problem: str | None
+    """The code of what an administrator has to do something about, or ``stale``; None: all is well."""
+
+
+def ade_lists(now: datetime, *, every: timedelta) -> Iterator[AdeList]:
+    """Yield the list of each server that has a token.
+
+    One is stale that was not read to its end for six hours, or for four times as long as it should take.
     """
     syncs = {sync.name: sync for sync in AdeSync.query(SYNCS) if isinstance(sync, AdeSync)}
     servers = [server for server in AdeServer.query(COLLECTION) if isinstance(server, AdeServer)]
     late = now - max(_LATE, _LATE_TIMES * every)
-    return {server.name: _problem(server, syncs.get(server.name), late) for server in servers if server.token}
+    for server in servers:
+        if server.token:
+            sync = syncs.get(server.name)
+            read_at = datetime.fromtimestamp(int(sync.synced_at), UTC) if sync and sync.synced_at else None
+            yield AdeList(server.name, read_at, _problem(server, sync, late))
 
 
 def _problem(server: AdeServer, sync: AdeSync | None, late: datetime) -> str | None:

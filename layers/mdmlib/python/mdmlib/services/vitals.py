@@ -18,7 +18,7 @@ from mdmlib import metrics
 from mdmlib.errors import UnavailableError
 from mdmlib.metrics import Metric
 from mdmlib.observability import logger
-from mdmlib.services.ade_sync_vitals import failing_servers
+from mdmlib.services.ade_sync_vitals import AdeList, ade_lists
 from mdmlib.services.device_identity import certificates_of
 from mdmlib.services.issuing_authorities import Phase, is_ours, phase_of
 from mdmlib.store import tables
@@ -108,12 +108,13 @@ class Report:
     expiries: Sequence[Expiry]
     schedules: Sequence[Schedule]
     queues: Sequence[QueueDepth]
+    ade_lists: Sequence[AdeList]
     devices_enrolled: int | None
     """As of the last measurement; None before the first."""
 
 
 class Vitals:
-    """Looks at certificates, schedules and queues.
+    """Looks at certificates, schedules, queues and Apple's lists of devices.
 
     ``queues`` has each queue's URL, None where there is none, and its dead-letter queue's. What was found for a report
     is kept for a minute: whoever asks every second costs no more than who asks every minute.
@@ -157,9 +158,9 @@ class Vitals:
             metrics.emit("Certificate looked at", {metric: days}, kind=expiry.kind, name=expiry.name)
         latest = max(self.schedules(), key=lambda schedule: schedule.delay(now))
         metrics.emit("Schedules looked at", {Metric.SCHEDULE_DELAY: round(latest.delay(now), 2)}, task=latest.task)
-        servers = failing_servers(now, every=self._ade_sync_every)
-        if servers:
-            failing = {name: problem for name, problem in servers.items() if problem}
+        lists = list(ade_lists(now, every=self._ade_sync_every))
+        if lists:
+            failing = {each.server: each.problem for each in lists if each.problem}
             metrics.emit("ADE servers looked at", {Metric.ADE_SERVERS_FAILING: len(failing)}, failing=failing or None)
         devices = sum(_devices(shard) for shard in range(tables.SHARDS))
         Measurement(_MEASUREMENTS, _NAME, devices_enrolled=devices, measured_at=int(now.timestamp())).save()
@@ -177,6 +178,7 @@ class Vitals:
                 list(self.expiries()),
                 self.schedules(),
                 [self._depth(name, *urls) for name, urls in self._queues.items()],
+                list(ade_lists(now, every=self._ade_sync_every)),
                 _devices_measured(),
             )
         return self._kept
