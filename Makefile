@@ -63,10 +63,11 @@ lint: setup ## Check style, types, import contracts, the layer's requirements an
 	@$(BIN)/python tools/layer_requirements.py --check
 	@$(SAM) validate --lint --region us-east-1 --template template.yaml
 
-bench: setup ## Measure CPU time, wall time and AWS calls of each request, of a push, of a long list of Apple's (docs/testing.md)
+bench: setup ## Measure CPU time, wall time and AWS calls of each request, of a push, of a long list of Apple's, of a blueprint (docs/testing.md)
 	@$(BIN)/python -m bench.requests
 	@$(BIN)/python -m bench.push
 	@$(BIN)/python -m bench.ade
+	@$(BIN)/python -m bench.blueprints
 
 deploy: setup ## Build for the newest Python at hand and deploy to AWS (ENVIRONMENT=dev|prod, PARAMETERS=…)
 	@$(BIN)/python tools/deploy.py --environment $(ENVIRONMENT) -- $(PARAMETERS)

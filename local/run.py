@@ -21,7 +21,7 @@ from typing import Final, Self
 from rich.table import Table
 from rich.text import Text
 
-from local import life, zero_touch
+from local import configured, life, zero_touch
 from local.administrator import Administrator
 from local.customer import Customer
 from local.device import Hardware, SimulatedApns, SimulatedDevice
@@ -36,6 +36,7 @@ STATE: Final = REPOSITORY / ".local"
 CHAPTERS: Final[tuple[tuple[str, tuple[Step, ...]], ...]] = (
     ("One life of a device", life.STEPS),
     ("A device that nobody touches", zero_touch.STEPS),
+    ("A Mac that has what it needs before anybody uses it", configured.STEPS),
 )
 STEPS: Final = tuple(step for _, steps in CHAPTERS for step in steps)
 _LOG_LINES: Final = 12

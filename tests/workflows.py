@@ -7,7 +7,10 @@ from collections.abc import Mapping
 from functools import cache, cached_property
 from typing import Any
 
+from mdmlib.errors import NotFoundError
+from mdmlib.services.ade_assignment_rules import AdeAssignmentRules
 from mdmlib.services.apps import Apps
+from mdmlib.services.blueprint_ade import BlueprintAde
 from mdmlib.services.blueprint_jobs import BlueprintJobs
 from mdmlib.services.blueprint_plans import KIND, BlueprintPlans
 from mdmlib.services.blueprints import Blueprints
@@ -50,6 +53,9 @@ class Works:
     def __init__(self, fleet: Fleet) -> None:
         self.fleet = fleet
         self.ade_servers: dict[str, str] = {}
+        self.ade_names: set[str] = set()
+        """Of ADE profiles and servers that there are."""
+        self.lists_read: list[str | None] = []
         self.heard: list[dict[str, Any]] = []
         """Every event so far."""
 
@@ -154,6 +160,28 @@ class Works:
         )
 
     @cached_property
+    def ade_rules(self) -> AdeAssignmentRules:
+        return AdeAssignmentRules(
+            profile_uuid=lambda server, profile: f"{profile} at {server}",
+            check_profile=self._check_ade,
+            check_server=self._check_ade,
+            now=self.fleet.clock,
+        )
+
+    @cached_property
+    def blueprint_ade(self) -> BlueprintAde:
+        return BlueprintAde(
+            rules=self.ade_rules,
+            check_profile=self._check_ade,
+            check_server=self._check_ade,
+            read_list=self.lists_read.append,
+        )
+
+    def _check_ade(self, name: str) -> None:
+        if name not in self.ade_names:
+            raise NotFoundError(f"There is no {name}.")
+
+    @cached_property
     def blueprints(self) -> Blueprints:
         return Blueprints(
             profiles=self.profiles,
@@ -161,7 +189,8 @@ class Works:
             sealer=self.fleet.sealer,
             now=self.fleet.clock,
             has_app=self.apps.has_package,
-            has_ade_profile=lambda _name: False,
+            check_ade=self.blueprint_ade.check,
+            tell_ade=self.blueprint_ade.tell,
         )
 
     @cached_property
@@ -199,10 +228,14 @@ class Works:
 
     def work(self, *, times: int = 1) -> None:
         """Let everything happen that events and messages ask for by now, each so many times."""
-        while messages := [*self._of_events(), *self._of_queue()]:
+        while messages := self.messages():
             for message in messages:
                 for _ in range(times):
                     self.workflow.receive(message)
+
+    def messages(self) -> list[str]:
+        """Return what the function is to be given by now."""
+        return [*self._of_events(), *self._of_queue()]
 
     def plan(self, device: FleetDevice, kind: str = KIND) -> KnownPlan:
         """Return a device's plan."""

@@ -11,13 +11,13 @@ import pytest
 
 from functions.workflow.app import lambda_handler
 from local.emulator import Emulator
+from local.packages import package
 from mdmlib import runtime
 from mdmlib.services.blueprint_plans import Wanted
 from mdmlib.settings import Settings
 from tests.admin_server import AdminServer
 from tests.command_lines import CommandLine
 from tests.fleet import Fleet
-from tests.packages import package
 from tests.queues import QueueSource
 from tests.workflows import Works
 

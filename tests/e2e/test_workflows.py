@@ -9,12 +9,31 @@ from typing import Any
 
 import pytest
 
+from local import configured
 from local.administrator import Administrator
 from local.device import Hardware, SimulatedDevice
+from local.life import Life, Step, World, subscribe_webhook, upload_push_certificate
 
 MakeDevice = Callable[..., SimulatedDevice]
 SECONDS = 60.0
 MANIFEST = "https://apps.example.org/munki.plist"
+
+
+STEPS = (upload_push_certificate, subscribe_webhook, *configured.STEPS)
+
+
+@pytest.fixture(scope="module")
+def life(world: World) -> Iterator[Life]:
+    life = Life(world)
+    yield life
+    life.close()
+
+
+@pytest.mark.parametrize("step", STEPS, ids=lambda step: step.__name__)
+def test_a_mac_has_what_it_needs_before_anybody_uses_it(life: Life, step: Step) -> None:
+    if life.failed:
+        pytest.skip(f"{life.failed.__name__} failed before")
+    life.play(step)
 
 
 @pytest.fixture

@@ -13,12 +13,12 @@ import pytest
 from functions.enroll.app import lambda_handler as enroll
 from functions.workflow.app import lambda_handler
 from local.emulator import Emulator
+from local.packages import package
 from mdmlib.apple.package import CHUNK_BYTES
 from mdmlib.settings import Settings
 from tests import admin_api, interruptions
 from tests.api_description import DescribedGateway
 from tests.gateway import Answer, Gateway
-from tests.packages import package
 from tests.queues import QueueSource
 
 PACKAGE = package(filling=1_000)

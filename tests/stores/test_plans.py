@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from local.emulator import Emulator
+from local.packages import package
 from mdmlib.errors import BadRequestError, ConflictError, NotFoundError
 from mdmlib.services.blueprint_content import Conditions, Content
 from mdmlib.services.blueprint_plans import Wanted
@@ -15,7 +16,6 @@ from mdmlib.settings import Settings
 from mdmlib.store.sealing import Sealer
 from tests.deployment import Clock
 from tests.fleet import Fleet, FleetDevice
-from tests.packages import package
 from tests.workflows import Works
 
 MANIFEST = "https://apps.example.org/app.plist"
@@ -404,6 +404,39 @@ def test_a_long_blueprint_is_sent_in_parts(works: Works) -> None:
     assert tuple(obedient.profiles) == names
 
 
+def test_devices_of_a_blueprint_get_its_ade_profile_before_they_enroll(works: Works) -> None:
+    works.ade_names = {"pupils", "teachers", "north", "south"}
+
+    def rules() -> list[tuple[str | None, list[str] | None, list[str] | None, str | None]]:
+        return [
+            (rule.server, rule.serial_numbers, rule.device_families, rule.profile) for rule in works.ade_rules.list()
+        ]
+
+    works.blueprints.put("a", Content(ade_profile="pupils"))
+    assert rules() == [(None, None, None, "pupils")]
+    assert works.lists_read == [None]
+    works.blueprints.put("a", Content(ade_profile="pupils"))
+    assert works.lists_read == [None]
+    works.blueprints.put(
+        "a", Content(ade_profile="teachers", conditions=Conditions(ade_servers=["south", "north"], platforms=["iOS"]))
+    )
+    assert rules() == [("north", None, ["iPhone", "iPod"], "teachers"), ("south", None, ["iPhone", "iPod"], "teachers")]
+    works.blueprints.put(
+        "a",
+        Content(
+            ade_profile="teachers",
+            conditions=Conditions(ade_servers=["north"], platforms=["iOS"], serial_numbers=["C02XX2", "C02XX1"]),
+        ),
+    )
+    assert rules() == [("north", ["C02XX1", "C02XX2"], None, "teachers")]
+    assert works.lists_read[2:] == ["north", "south"]
+    works.blueprints.put("b", Content(ade_profile="pupils"))
+    works.blueprints.delete(["a"])
+    assert rules() == [(None, None, None, "pupils")]
+    works.blueprints.put("b", Content())
+    assert rules() == []
+
+
 @pytest.mark.parametrize(
     ("content", "code", "field"),
     [
@@ -412,6 +445,17 @@ def test_a_long_blueprint_is_sent_in_parts(works: Works) -> None:
         (Content(apps=[{"app": "nowhere"}]), "names_what_is_not_there", "apps"),
         (Content(includes=["nowhere"]), "names_what_is_not_there", "includes"),
         (Content(ade_profile="nowhere"), "names_what_is_not_there", "ade_profile"),
+        (Content(ade_profile="pupils", conditions=Conditions(tags=["lab"])), "known_too_late", "conditions.tags"),
+        (
+            Content(ade_profile="pupils", conditions=Conditions(platforms=["watchOS"])),
+            "known_too_late",
+            "conditions.platforms",
+        ),
+        (
+            Content(ade_profile="pupils", conditions=Conditions(ade_servers=["no"])),
+            "names_what_is_not_there",
+            "conditions.ade_servers",
+        ),
         (Content(includes=["b"]), "depends_on_itself", "includes"),
         (Content(includes=["a"]), "depends_on_itself", "includes"),
         (Content(profiles=["p.one", "p.one"]), "named_twice", "profiles"),
@@ -428,6 +472,7 @@ def test_what_is_wrong_with_a_blueprint_is_said_before_it_is_stored(
 ) -> None:
     works.profiles.put("p.one", profile("p.one"))
     works.profiles.put("p.odd", profile("p.odd", "{{phone}}"))
+    works.ade_names = {"pupils"}
     works.blueprints.put("b", Content())
     works.blueprints.put("a", Content())
     works.blueprints.put("b", Content(includes=["a"]))

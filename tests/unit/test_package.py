@@ -5,9 +5,9 @@ from contextlib import suppress
 
 import pytest
 
+from local.packages import COMPONENT, package
 from mdmlib.apple.package import CHUNK_BYTES, PackageFacts, manifest, read_package
 from mdmlib.errors import BadRequestError
-from tests.packages import COMPONENT, package
 
 
 def read(content: bytes) -> PackageFacts:

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from mdmlib.services.apps import Apps
     from mdmlib.services.auth_proxy import AuthProxy
     from mdmlib.services.blocking import Blocking
+    from mdmlib.services.blueprint_ade import BlueprintAde
     from mdmlib.services.blueprint_jobs import BlueprintJobs
     from mdmlib.services.blueprint_plans import BlueprintPlans
     from mdmlib.services.blueprints import Blueprints
@@ -1211,8 +1212,30 @@ def blueprints() -> "Blueprints":
         sealer=sealer(),
         now=now,
         has_app=lambda name: apps().has_package(name),
-        has_ade_profile=lambda _name: False,
+        check_ade=lambda content: blueprint_ade().check(content) if content.ade_profile is not None else None,
+        tell_ade=lambda uuid_, content: blueprint_ade().tell(uuid_, content),
     )
+
+
+@cache
+def blueprint_ade() -> "BlueprintAde":
+    """Return what gives devices the ADE profiles of their blueprints."""
+    from mdmlib.services.blueprint_ade import BlueprintAde
+
+    return BlueprintAde(
+        rules=ade_assignment_rules(),
+        check_profile=lambda profile: ade_profiles().get(profile),
+        check_server=lambda server: ade_servers().get(server),
+        read_list=lambda server: ade_syncs().nudge(server),
+    )
+
+
+def _ade_server_of(serial_number: str | None) -> str | None:
+    """Return the server in whose list at Apple a device is."""
+    from mdmlib.services.blueprint_ade import ade_server_of
+    from mdmlib.store.ade_devices import AdeDeviceStore
+
+    return ade_server_of(serial_number, ade_servers().names, AdeDeviceStore())
 
 
 @cache
@@ -1224,7 +1247,7 @@ def blueprint_plans() -> "BlueprintPlans":
         plans=plans(),
         blueprints=blueprints(),
         profiles=stored_profiles(),
-        ade_server_of=lambda _serial_number: None,
+        ade_server_of=_ade_server_of,
     )
 
 

@@ -49,14 +49,20 @@ class Blueprints:
         sealer: Sealer,
         now: Callable[[], datetime],
         has_app: Callable[[str], bool],
-        has_ade_profile: Callable[[str], bool],
+        check_ade: Callable[[Content], object],
+        tell_ade: Callable[[str, Content | None], object],
     ) -> None:
+        """``check_ade`` raises :class:`~mdmlib.errors.BadRequestError` for an ADE profile that cannot be given.
+
+        ``tell_ade`` is told what the blueprint of a UUID says from now on; None: there is none any more.
+        """
         self._profiles = profiles
         self._users = users
         self._sealer = sealer
         self._now = now
         self._has_app = has_app
-        self._has_ade_profile = has_ade_profile
+        self._check_ade = check_ade
+        self._tell_ade = tell_ade
 
     def put(
         self,
@@ -85,6 +91,8 @@ class Blueprints:
                     f"The blueprint {name} has another uuid.", code="blueprint_name_taken", field="uuid"
                 )
             if former is not None and self._opened(former).content == Content.decode(content.encode()):
+                # Whoever stored it may not have come to this.
+                self._tell_ade(former.uuid, content)
                 return self._opened(former)
             item = Blueprint(
                 COLLECTION,
@@ -103,6 +111,7 @@ class Blueprints:
                 continue
             if former_name is not None:
                 Blueprint(COLLECTION, former_name).delete()
+            self._tell_ade(item.uuid, content)
             return self._opened(item)
         raise UnavailableError("Others kept changing the blueprint.")
 
@@ -124,12 +133,16 @@ class Blueprints:
         Raises :class:`~mdmlib.errors.ConflictError` for one that another blueprint includes.
         """
         going = frozenset(names)
-        for other in self.list():
+        everything = list(self.list())
+        for other in everything:
             if other.name not in going and (used := going.intersection(other.content.includes)):
                 raise ConflictError(f"The blueprint {min(used)} is included by {other.name}.", code="blueprint_in_use")
+        uuids = {one.name: one.uuid for one in everything}
         for name in going:
             if 0 < len(name) <= _LONGEST_NAME:
                 with only_while(Blueprint, lambda name=name: _item(name), self._held(only_if)) as unchanged:  # type: ignore[misc]  # mypy has no type for the default
+                    if name in uuids:
+                        self._tell_ade(uuids[name], None)
                     Blueprint(COLLECTION, name).delete(unchanged)
 
     def _held(self, only_if: OnlyIf[KnownBlueprint | None] | None) -> OnlyIf[Blueprint | None] | None:
@@ -187,8 +200,7 @@ class Blueprints:
         for app in content.apps:
             if "app" in app and not self._has_app(app["app"]):
                 raise _missing("apps", f"There is no app {app['app'][:200]}")
-        if content.ade_profile is not None and not self._has_ade_profile(content.ade_profile):
-            raise _missing("ade_profile", f"There is no ADE profile {content.ade_profile[:200]}")
+        self._check_ade(content)
         for number, command in enumerate(content.commands):
             _check_command(command, f"commands[{number}]")
         self._check_includes(name, content)

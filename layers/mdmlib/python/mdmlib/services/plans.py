@@ -94,6 +94,8 @@ class _Turn:
     cause: str
     commands: list[tuple[int, Command]] = field(default_factory=list)
     delays: list[int] = field(default_factory=list)
+    device: PlannedDevice | None = None
+    """Read when it is first asked for."""
 
 
 class Plans:
@@ -146,12 +148,13 @@ class Plans:
                 self._remind(record, item)
                 return True
             former = self._open(item) if item is not None and alive else None
-            document = draft(Situation(self._device(record), former))
+            device = self._device(record)
+            document = draft(Situation(device, former))
             if document is None:
                 return False
             if former is not None:
                 document.installed = former.installed | document.installed
-            if self._move(_Turn(record, item, document, kind, run, cause)):
+            if self._move(_Turn(record, item, document, kind, run, cause, device=device)):
                 return True
         raise UnavailableError("Others kept changing the plan.")
 
@@ -272,12 +275,17 @@ class Plans:
         attributes = self._attributes.find(record.serial_number)
         return PlannedDevice(record, live.target.platform, tags=attributes.tags, values=attributes.values)
 
+    def _device_of(self, turn: _Turn) -> PlannedDevice:
+        if turn.device is None:
+            turn.device = self._device(turn.record)
+        return turn.device
+
     def _settle(self, turn: _Turn, step: Step, result: CommandResult) -> None:
         """Note what became of a step's command."""
         at = int(self._now().timestamp())
         if result.status == ACKNOWLEDGED:
             try:
-                self._actions[step.action].learn(step, turn.document, self._device(turn.record), self._answer(result))
+                self._actions[step.action].learn(step, turn.document, self._device_of(turn), self._answer(result))
             except Again as again:
                 self._later(turn, step, again.after, str(again))
             except NotFulfilled as failure:
@@ -337,7 +345,7 @@ class Plans:
 
     def _take_next_steps(self, turn: _Turn) -> None:
         """Make commands of the steps of the current phase; with nothing to wait for, go on to the next phase."""
-        device = self._device(turn.record)
+        device = self._device_of(turn)
         at = int(self._now().timestamp())
         phase = None
         while (now_in := turn.document.phase) is not None and now_in != phase:

@@ -1,4 +1,4 @@
-"""Installer packages for tests: a xar archive, written as its format says."""
+"""Installer packages, simulated: a xar archive, written as its format says, with nothing to install in it."""
 
 import gzip
 import hashlib
