@@ -392,7 +392,7 @@ def put_assigner(name: str) -> Response[str]:
 def get_maid_token(name: str) -> Response[str]:
     """Make a token of com.apple.maid."""
     request = admin_edge.decode(app.current_event)
-    return nanodep.get_maid_token(name, request, runtime.ade_servers(), now=runtime.now, new_id=runtime.new_uuid)
+    return nanodep.get_maid_token(name, request, runtime.ade_servers(), runtime.new_uuid)
 
 
 @app.get("/v1/bypasscode")

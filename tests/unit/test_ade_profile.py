@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from local.ade.profiles import check_profile
-from mdmlib.apple.ade_profile import CERTIFICATES, FLAGS, KEYS, TEXTS, checked_profile, complete_profile
+from mdmlib.apple.ade_profile import checked_profile, complete_profile
+from mdmlib.apple.ade_profile_keys import CERTIFICATES, FLAGS, KEYS, TEXTS
 from mdmlib.apple.skip_items import skip_items
 from mdmlib.errors import BadRequestError
 from tests.ade_token import ServerKey

@@ -15,37 +15,9 @@ from urllib.parse import urlsplit
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from mdmlib.apple.ade_profile_keys import CERTIFICATES, FLAGS, KEYS, TEXTS
 from mdmlib.apple.skip_items import check_skip_item
 from mdmlib.errors import BadRequestError
-
-FLAGS: Final = frozenset(
-    {
-        "allow_pairing",
-        "auto_advance_setup",
-        "await_device_configured",
-        "do_not_use_profile_from_backup",
-        "is_mandatory",
-        "is_mdm_removable",
-        "is_multi_user",
-        "is_return_to_service",
-        "is_supervised",
-    }
-)
-TEXTS: Final[Mapping[str, int]] = {
-    "configuration_web_url": 2_000,
-    "department": 125,
-    "language": 3,
-    "org_magic": 256,
-    "profile_name": 125,
-    "region": 2,
-    "support_email_address": 250,
-    "support_phone_number": 50,
-    "url": 2_000,
-}
-"""Texts, and how many characters of each Apple takes."""
-CERTIFICATES: Final = frozenset({"anchor_certs", "supervising_host_certs"})
-KEYS: Final = frozenset({*FLAGS, *TEXTS, *CERTIFICATES, "skip_setup_items"})
-"""What a stored profile may say. ``devices`` and ``profile_uuid`` are of one request, and of Apple's answer."""
 
 _MOST_CERTIFICATES: Final = 50
 _MOST_CERTIFICATE: Final = 20_000

@@ -9,17 +9,14 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
 from aws_lambda_powertools.event_handler import Response
-from cryptography.hazmat.primitives.serialization import Encoding
 
-from mdmlib.apple.ade_profile import CERTIFICATES, FLAGS, TEXTS, checked_profile
+from mdmlib.apple.ade_profile_keys import CERTIFICATES, FLAGS, TEXTS
 from mdmlib.errors import AdeTokenMissingError, BadRequestError, NotFoundError
 from mdmlib.http.admin_edge import AdminRequest, answer_micromdm
 from mdmlib.http.go_fields import GoFields
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from cryptography import x509
 
     from mdmlib.services.ade_assignment_rules import AdeAssignmentRules
     from mdmlib.services.ade_assignments import AdeAssignments
@@ -98,7 +95,7 @@ def get_tokens(request: AdminRequest, servers: "AdeServers") -> "Response[str]":
     documents = [servers.token(name).document() for name in servers.names()]
     names = ("consumer_key", "consumer_secret", "access_token", "access_secret", "access_token_expiry")
     tokens = [{name: document[name] for name in names} for document in documents]
-    der = _certificate(server_of(request, servers), servers).public_bytes(Encoding.DER)
+    der = servers.portal_certificate(server_of(request, servers))
     return answer_micromdm(HTTPStatus.OK, {"dep_tokens": tokens or None, "public_key": b64encode(der).decode()})
 
 
@@ -153,15 +150,12 @@ def define_profile(request: AdminRequest, servers: "AdeServers", profiles: "AdeP
     said |= {name: fields.text(name, longest=TEXTS[name]) for name in TEXTS}
     said |= {name: fields.texts(name, longest=_LONGEST_CERTIFICATE) for name in CERTIFICATES}
     said["skip_setup_items"] = fields.texts("skip_setup_items")
-    # What MicroMDM's files skip was never held against a list, and Apple takes it.
-    profile = checked_profile(
-        {name: value for name, value in said.items() if value not in (None, [])}, unknown_skip_items=True
+    uuid, statuses = profiles.define(
+        _with_token(request, servers),
+        {name: value for name, value in said.items() if value not in (None, [])},
+        devices=fields.texts("devices"),
+        name="MicroMDM",
     )
-    filled = profiles.complete({}, name="MicroMDM")
-    profile = {name: filled[name] for name in ("profile_name", "url", "org_magic")} | profile
-    devices = fields.texts("devices")
-    client = servers.client(_with_token(request, servers))
-    uuid, statuses = client.define(profile | ({"devices": devices} if devices else {}))
     return answer_micromdm(HTTPStatus.OK, {"profile_uuid": uuid, "devices": dict(sorted(statuses.items()))})
 
 
@@ -251,13 +245,6 @@ def _with_token(request: AdminRequest, servers: "AdeServers") -> str:
     except (AdeTokenMissingError, NotFoundError) as error:
         raise AdeTokenMissingError(_NOT_CONFIGURED) from error
     return name
-
-
-def _certificate(name: str, servers: "AdeServers") -> "x509.Certificate":
-    """Return the certificate to upload: the one that waits for its token, or Apple's, or a new one."""
-    known = {info.name: info for info in servers.list()}.get(name)
-    present = known and (known.staged_certificate or known.certificate)
-    return present or servers.stage(name)
 
 
 def _url(url: "Mapping[str, Any]") -> dict[str, Any]:

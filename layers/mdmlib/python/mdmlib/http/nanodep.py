@@ -11,11 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 from aws_lambda_powertools.event_handler import Response
-from cryptography.hazmat.primitives.serialization import Encoding
 
 from mdmlib.apple.activation_lock import RAW_BYTES, BypassCode
-from mdmlib.apple.ade_token import AdeToken
-from mdmlib.apple.maid_token import maid_token
 from mdmlib.errors import BadRequestError
 from mdmlib.http.admin_edge import AdminRequest, answer_nanodep, answer_nanomdm
 from mdmlib.http.fields import Fields
@@ -23,10 +20,10 @@ from mdmlib.http.gateway import PassedBack, body_of, headers_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from datetime import datetime
 
     from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
 
+    from mdmlib.apple.ade_token import AdeToken
     from mdmlib.services.ade_assignment_rules import AdeAssignmentRules
     from mdmlib.services.ade_servers import AdeServers
     from mdmlib.services.ade_sync import AdeSyncs
@@ -65,7 +62,7 @@ def get_certificate(name: str, request: AdminRequest, servers: "AdeServers") -> 
     """
     query = Fields(request.query, known=("cn", "validity_days"))
     days = query.integer("validity_days", least=1, most=_MAX_DAYS)
-    certificate = servers.stage(
+    certificate = servers.stage_pem(
         name,
         common_name=query.text("cn", longest=64) or _COMMON_NAME,
         validity=None if days is None else timedelta(days=days),
@@ -73,7 +70,7 @@ def get_certificate(name: str, request: AdminRequest, servers: "AdeServers") -> 
     return Response(
         HTTPStatus.OK,
         content_type="application/x-pem-file",
-        body=certificate.public_bytes(Encoding.PEM).decode(),
+        body=certificate,
         headers={"Content-Disposition": f'attachment; filename="{name}.pem"'},
     )
 
@@ -92,7 +89,7 @@ def get_token(name: str, servers: "AdeServers") -> "Response[str]":
 
 def put_token(name: str, request: AdminRequest, servers: "AdeServers", syncs: "AdeSyncs") -> "Response[str]":
     """``PUT /v1/tokens/{name}``: a token that was decrypted elsewhere."""
-    servers.import_token(name, AdeToken.from_document(request.json()), force=_force(request))
+    servers.import_document(name, request.json(), force=_force(request))
     syncs.nudge(name)
     return answer_nanodep(HTTPStatus.OK, _token(servers.token(name)))
 
@@ -127,18 +124,11 @@ def put_assigner(
 
 
 def get_maid_token(
-    name: str,
-    request: AdminRequest,
-    servers: "AdeServers",
-    *,
-    now: "Callable[[], datetime]",
-    new_id: "Callable[[], str]",
+    name: str, request: AdminRequest, servers: "AdeServers", new_id: "Callable[[], str]"
 ) -> "Response[str]":
     """``GET /v1/maidjwt/{name}``: a token of ``com.apple.maid``; Apple is asked for the server's UUID if need be."""
-    server_uuid = request.query.get("server_uuid") or servers.get(name).server_uuid
-    server_uuid = server_uuid or str(servers.ask_account(name).get("server_uuid"))
     token_id = new_id()
-    jwt = maid_token(servers.key_pair(name).private_key, server_uuid=server_uuid, issued_at=now(), token_id=token_id)
+    jwt, server_uuid = servers.maid_token(name, server_uuid=request.query.get("server_uuid"), token_id=token_id)
     return Response(
         HTTPStatus.OK,
         content_type="application/jwt",
@@ -182,7 +172,7 @@ def _force(request: AdminRequest) -> bool:
     return Fields(request.query, known=("force",)).flag("force", default=False)
 
 
-def _token(token: AdeToken) -> dict[str, str]:
+def _token(token: "AdeToken") -> dict[str, str]:
     document = token.document()
     names = ("consumer_key", "consumer_secret", "access_token", "access_secret", "access_token_expiry")
     return {name: document[name] for name in names}

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from mdmlib.apple.ade_profile import KEYS
+from mdmlib.apple.ade_profile_keys import KEYS
 from mdmlib.errors import BadRequestError, PicoMDMError
 from mdmlib.http.admin_edge import AdminRequest, answer_v2, no_content
 from mdmlib.http.etags import seen
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from mdmlib.services.activation_locks import ActivationLocks, LockInfo
     from mdmlib.services.ade_assignments import AdeAssignments, DeviceOutcomes
     from mdmlib.services.ade_profiles import AdeProfiles, StoredAdeProfile
-    from mdmlib.services.ade_servers import AdeServerInfo, AdeServers
+    from mdmlib.services.ade_server_info import AdeServerInfo
+    from mdmlib.services.ade_servers import AdeServers
     from mdmlib.services.ade_sync import AdeSyncs
     from mdmlib.store.unchanged import OnlyIf
 

@@ -152,6 +152,20 @@ class AdeProfiles:
         definition.save()
         return str(definition.profile_uuid)
 
+    def define(
+        self, server: str, said: Mapping[str, Any], *, devices: Sequence[str], name: str
+    ) -> tuple[str, dict[str, str]]:
+        """Have Apple know a profile that is not stored here, and give it to devices.
+
+        Of what was left out only ``url``, ``org_magic`` and ``profile_name`` are filled in, which Apple needs; its own
+        defaults stay. Return Apple's UUID, and what became of each device. Raises as :meth:`put` does.
+        """
+        # Other servers never held what their profiles skip against a list, and Apple takes it.
+        profile = checked_profile(said, unknown_skip_items=True)
+        filled = self.complete({}, name=name)
+        profile = {key: filled[key] for key in ("profile_name", "url", "org_magic")} | profile
+        return self._servers.client(server).define(profile | ({"devices": list(devices)} if devices else {}))
+
     def names_at(self, server: str) -> dict[str, str]:
         """Return the names of the profiles that Apple was told at a server, by Apple's UUIDs of them."""
         return {str(each.profile_uuid): each.name.partition("/")[2] for each in _definitions(f"{server}/")}

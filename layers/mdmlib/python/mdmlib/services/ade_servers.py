@@ -9,16 +9,17 @@ no second click spoils what was uploaded in the portal.
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
 
 from cryptography import x509
-from pynamodb.exceptions import DoesNotExist, PutError, UpdateError
+from cryptography.hazmat.primitives.serialization import Encoding
+from pynamodb.exceptions import PutError, UpdateError
 
 from mdmlib.apple.ade_key_pair import VALIDITY, AdeKeyPair
 from mdmlib.apple.ade_token import AdeToken, open_token_file
+from mdmlib.apple.maid_token import maid_token
 from mdmlib.errors import (
     AdeTokenMissingError,
     AppleRefusedError,
@@ -28,8 +29,10 @@ from mdmlib.errors import (
     UnavailableError,
 )
 from mdmlib.observability import logger
+from mdmlib.services.ade_clients import AdeClients
+from mdmlib.services.ade_server_info import AdeServerInfo, info_of
 from mdmlib.services.https_url import check_https_url
-from mdmlib.store.ade_servers import COLLECTION
+from mdmlib.store.ade_servers import COLLECTION, all_servers, find_server
 from mdmlib.store.refusals import condition_failed
 from mdmlib.store.tables import AdeProfileDefinition, AdeServer
 
@@ -51,34 +54,6 @@ _PUBLIC_ACCOUNT: Final = ("server_name", "server_uuid", "admin_id", "org_name", 
 """What is kept of Apple's answer: who the organization is, and not its telephone number."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class AdeServerInfo:
-    """What may be told of a server."""
-
-    name: str
-    certificate: x509.Certificate | None
-    """What Apple has for it; None: no token has come yet."""
-    staged_certificate: x509.Certificate | None
-    """What is to be uploaded in the portal."""
-    token_expires_at: datetime | None
-    token_imported_at: datetime | None
-    server_uuid: str | None
-    consumer_hash: str | None = field(repr=False)
-    account: Mapping[str, Any] | None
-    account_asked_at: datetime | None
-    problem: Mapping[str, str] | None
-    """Why Apple did not tell of the account when it was last asked: ``code`` and ``detail``."""
-    base_url: str | None
-    created_at: datetime | None
-
-
-@dataclass(frozen=True)
-class _KeptClient:
-    token: bytes = field(repr=False)
-    base_url: str
-    client: "AdeClient"
-
-
 class AdeServers:
     """The servers, by the names that administrators gave them."""
 
@@ -91,22 +66,20 @@ class AdeServers:
         now: Callable[[], datetime],
     ) -> None:
         """``make_client`` makes the client of a token and a base URL: who lists servers imports no HTTP for it."""
-        self._make_client = make_client
+        self._clients = AdeClients(make_client)
         self._sealer = sealer
         self._settings = settings
         self._now = now
-        self._clients: dict[str, _KeptClient] = {}
 
     def close(self) -> None:
         """Close all connections to Apple."""
-        for name in list(self._clients):
-            self._forget_client(name)
+        self._clients.close()
 
     # Whoever asks Apple
 
     def names(self) -> list[str]:
         """Return the names of all servers that have a token, in order."""
-        return [item.name for item in _all() if item.token is not None]
+        return [item.name for item in all_servers() if item.token is not None]
 
     def client(self, name: str) -> "AdeClient":
         """Return the client of a server. Its session is kept for as long as the token is the same.
@@ -130,18 +103,18 @@ class AdeServers:
 
     def list(self) -> list[AdeServerInfo]:
         """Return all servers, ordered by name."""
-        return [_info(item) for item in _all()]
+        return [info_of(item) for item in all_servers()]
 
     def get(self, name: str) -> AdeServerInfo:
         """Return a server. Raises :class:`~mdmlib.errors.NotFoundError`."""
-        return _info(_item(name))
+        return info_of(_item(name))
 
     def create(self, name: str) -> AdeServerInfo:
         """Make a server, with a key pair whose certificate goes to Apple's portal. One that is there stays as it is.
 
         Raises :class:`~mdmlib.errors.BadRequestError` for a name that cannot be one.
         """
-        if _find(name) is None:
+        if find_server(name) is None:
             self.stage(name)
         return self.get(name)
 
@@ -155,7 +128,7 @@ class AdeServers:
         """
         _check_name(name)
         now = self._now()
-        item = _find(name)
+        item = find_server(name)
         staged = item.staged_certificate if item else None
         if item and staged is not None:
             certificate = x509.load_der_x509_certificate(staged)
@@ -182,6 +155,10 @@ class AdeServers:
             # Somebody else was first: theirs is the one that both are told.
             return self.stage(name, common_name=common_name, validity=validity)
         return pair.certificate
+
+    def stage_pem(self, name: str, *, common_name: str, validity: "timedelta | None") -> str:
+        """Return the certificate of :meth:`stage`, PEM."""
+        return self.stage(name, common_name=common_name, validity=validity).public_bytes(Encoding.PEM).decode()
 
     def import_file(self, name: str, file: bytes, *, force: bool = False) -> AdeServerInfo:
         """Take the token in a file of Apple's portal, then ask Apple for the account.
@@ -211,17 +188,36 @@ class AdeServers:
             return self._keep(item, token, staged=pair if place == "/staged" else None, force=force)
         raise another or _unknown(name)
 
-    def import_token(self, name: str, token: AdeToken, *, force: bool = False) -> AdeServerInfo:
+    def import_document(self, name: str, document: Mapping[str, Any], *, force: bool = False) -> AdeServerInfo:
         """Take a token that somebody else has decrypted, for a server that is made if it is not there.
 
         Raises as :meth:`import_file` does.
         """
+        token = AdeToken.from_document(document)
         self._make(name)
         return self._keep(_item(name), token, staged=None, force=force)
 
     def token(self, name: str) -> AdeToken:
         """Return a server's token, for who is to see it. Raises as :meth:`client` does."""
         return self._token(_item(name))
+
+    def portal_certificate(self, name: str) -> bytes:
+        """Return the certificate that Apple's portal has, or is to be given next, DER; a new one if there is none.
+
+        Raises as :meth:`stage` does.
+        """
+        item = find_server(name)
+        present = item and (item.staged_certificate or item.certificate)
+        return bytes(present) if present else self.stage(name).public_bytes(Encoding.DER)
+
+    def maid_token(self, name: str, *, server_uuid: str | None, token_id: str) -> tuple[bytes, str]:
+        """Return a token of ``com.apple.maid`` and the UUID that it names: a server's, as Apple knows it.
+
+        Raises as :meth:`key_pair` and :meth:`ask_account` do.
+        """
+        pair = self.key_pair(name)
+        uuid = server_uuid or self.get(name).server_uuid or str(self.ask_account(name).get("server_uuid"))
+        return maid_token(pair.private_key, server_uuid=uuid, issued_at=self._now(), token_id=token_id), uuid
 
     def key_pair(self, name: str) -> AdeKeyPair:
         """Return the key pair that Apple knows.
@@ -269,7 +265,7 @@ class AdeServers:
         ):
             definition.delete()
         AdeServer(COLLECTION, name).delete()
-        self._forget_client(name)
+        self._clients.forget(name)
 
     def _make(self, name: str) -> None:
         """Make a server that has nothing yet, unless it is there."""
@@ -331,7 +327,7 @@ class AdeServers:
                     "token again if it is still needed.",
                     code="changed_meanwhile",
                 ) from error
-        self._forget_client(item.name)
+        self._clients.forget(item.name)
         logger.info("ADE token imported", server=item.name, key_pair_changed=staged is not None)
         try:
             self._ask_account(item)
@@ -340,12 +336,12 @@ class AdeServers:
         return self.get(item.name)
 
     def _is_kept(self, name: str, token: AdeToken) -> bool:
-        item = _find(name)
+        item = find_server(name)
         return item is not None and item.token is not None and self._token(item) == token
 
     def _refuse_mistakes(self, item: AdeServer, token: AdeToken, consumer: str) -> None:
         """Refuse what goes wrong when tokens are renewed: the token of another server, and a former one."""
-        others = [other.name for other in _all() if other.name != item.name and other.consumer_hash == consumer]
+        others = [other.name for other in all_servers() if other.name != item.name and other.consumer_hash == consumer]
         if others:
             raise ConflictError(
                 f"The token is of the server that is called {others[0]!r} here. To have it twice, send force.",
@@ -393,21 +389,10 @@ class AdeServers:
             raise _unknown(name) from error
 
     def _client_of(self, item: AdeServer) -> "AdeClient":
-        base_url = self._base_url(item)
-        kept = self._clients.get(item.name)
-        if kept is not None and (kept.token, kept.base_url) == (item.token, base_url):
-            return kept.client
-        self._forget_client(item.name)
-        client = self._make_client(self._token(item), base_url)
-        self._clients[item.name] = _KeptClient(bytes(item.token), base_url, client)
-        return client
+        return self._clients.of(item.name, lambda: self._token(item), sealed=item.token, base_url=self._base_url(item))
 
     def _base_url(self, item: AdeServer) -> str:
         return str(item.base_url or self._settings.ade_url)
-
-    def _forget_client(self, name: str) -> None:
-        if kept := self._clients.pop(name, None):
-            kept.client.close()
 
     def _token(self, item: AdeServer) -> AdeToken:
         if item.token is None:
@@ -421,21 +406,8 @@ class AdeServers:
         return self._sealer.open(sealed, place=f"{COLLECTION}/{name}{what}")
 
 
-def _all() -> list[AdeServer]:
-    return [item for item in AdeServer.query(COLLECTION, consistent_read=True) if isinstance(item, AdeServer)]
-
-
-def _find(name: str) -> AdeServer | None:
-    try:
-        # DynamoDB takes no longer key.
-        is_key = 0 < len(name.encode()) <= _LONGEST_KEY
-        return AdeServer.get(COLLECTION, name, consistent_read=True) if is_key else None
-    except DoesNotExist:
-        return None
-
-
 def _item(name: str) -> AdeServer:
-    item = _find(name)
+    item = find_server(name)
     if item is None:
         raise _unknown(name)
     return item
@@ -464,27 +436,3 @@ def _token_missing(name: str) -> AdeTokenMissingError:
 def _same(attribute: Any, value: object) -> Any:  # noqa: ANN401 - pynamodb's attributes and conditions
     """Return the condition that an attribute is what was read."""
     return attribute.does_not_exist() if value is None else attribute == value
-
-
-def _time(seconds: object) -> datetime | None:
-    return None if seconds is None else datetime.fromtimestamp(int(str(seconds)), UTC)
-
-
-def _info(item: AdeServer) -> AdeServerInfo:
-    def certificate(der: bytes | None) -> x509.Certificate | None:
-        return None if der is None else x509.load_der_x509_certificate(der)
-
-    return AdeServerInfo(
-        name=item.name,
-        certificate=certificate(item.certificate),
-        staged_certificate=certificate(item.staged_certificate),
-        token_expires_at=_time(item.token_expires_at),
-        token_imported_at=_time(item.token_imported_at),
-        server_uuid=item.server_uuid,
-        consumer_hash=item.consumer_hash,
-        account=item.account,
-        account_asked_at=_time(item.account_asked_at),
-        problem=item.account_problem,
-        base_url=item.base_url,
-        created_at=_time(item.created_at),
-    )

@@ -5,6 +5,7 @@ from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_der_private_key
+from pynamodb.exceptions import DoesNotExist
 
 from mdmlib.store.sealing import Sealer
 from mdmlib.store.tables import AdeServer
@@ -20,6 +21,19 @@ class AdeIdentity:
     private_key: RSAPrivateKey = field(repr=False)
 
 
+def all_servers() -> list[AdeServer]:
+    """Return all servers, ordered by name."""
+    return [item for item in AdeServer.query(COLLECTION, consistent_read=True) if isinstance(item, AdeServer)]
+
+
+def find_server(name: str) -> AdeServer | None:
+    """Return a server, or None."""
+    try:
+        return AdeServer.get(COLLECTION, name, consistent_read=True) if name else None
+    except DoesNotExist:
+        return None
+
+
 class AdeServerStore:
     """Reads of the collection ``ade_server``."""
 
@@ -31,8 +45,8 @@ class AdeServerStore:
 
         Several servers of one organization are as good as each other: Apple looks for the organization.
         """
-        for server in AdeServer.query(COLLECTION, consistent_read=True):
-            if not isinstance(server, AdeServer) or not server.server_uuid or not server.private_key:
+        for server in all_servers():
+            if not server.server_uuid or not server.private_key:
                 continue
             key = load_der_private_key(
                 self._sealer.open(server.private_key, place=f"{COLLECTION}/{server.name}"),
