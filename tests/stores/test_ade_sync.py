@@ -5,10 +5,12 @@ from contextlib import contextmanager, suppress
 from itertools import count
 from typing import Any
 
+import httpx
 import pytest
 
 from local.ade.client import AdeSimulator
 from local.emulator import Emulator
+from mdmlib.clients.ade import AdeClient
 from mdmlib.services.ade_assignment_rules import Rule
 from mdmlib.settings import Settings
 from mdmlib.store import tables
@@ -202,6 +204,62 @@ def test_a_cursor_that_does_not_move_ends_the_run_and_is_said(world: AdeWorld) -
     world.control.behave()
     world.sync()
     assert world.state().error_code is None
+
+
+NONSENSE = (
+    "7",
+    "null",
+    '"AAA0"',
+    "{}",
+    '{"serial_number": 7}',
+    '{"serial_number": "A#B"}',
+    f'{{"serial_number": "{"A" * 65}"}}',
+    f'{{"serial_number": "AAA1", "description": "{"x" * 300_000}"}}',
+)
+STRANGE = {
+    "BBB1": r'"model": "\ud800x", "\uDFFF": 1, "description": "\ud83d\ude00"',
+    "BBB2": '"model": NaN, "x": -Infinity',
+    "BBB3": '"model": 5, "device_family": [], "op_type": {}, "op_date": [1], "profile_uuid": 7',
+    "BBB4": '"op_type": "modified", "op_date": "0001-01-01T00:00:00+14:00", "profile_assign_time": "soon"',
+    "BBB5": f'"x": {"[" * 200}{"]" * 200}, "y": 1{"0" * 400}, "": "a\\u0000b"',
+}
+
+
+@pytest.mark.parametrize("path", ["/server/devices", "/devices/sync"])
+def test_a_device_that_makes_no_sense_keeps_no_other_from_being_read(
+    world: AdeWorld, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    world.server()
+    if path == "/devices/sync":
+        world.sync()
+    exchange, answers = AdeClient._exchange, list[str]()
+
+    def stub(client: AdeClient, method: str, asked: str, **more: Any) -> httpx.Response:
+        if asked in {path, "/devices/sync"}:
+            return httpx.Response(200, text=answers[0] if asked == path else '{"cursor": "over", "devices": []}')
+        return exchange(client, method, asked, **more)
+
+    monkeypatch.setattr(AdeClient, "_exchange", stub)
+    # What cannot be read at all is not taken for a page; the cursor stays where it was.
+    before = tables.AdeSync.get("ade_sync", "school").cursor if path == "/devices/sync" else None
+    answers.append('{"cursor": "over", "devices": ' + "[" * 100_000 + "]" * 100_000 + "}")
+    world.sync()
+    assert (world.state().error_code, world.state().cursor) == ("apple_unusable", before)
+
+    strange = [f'{{"serial_number": "{serial}", {more}}}' for serial, more in STRANGE.items()]
+    devices = ",".join([*NONSENSE, *strange, '{"serial_number": "GOOD1", "model": "iPad"}'])
+    answers[0] = f'{{"cursor": "over", "more_to_follow": false, "devices": [{devices}]}}'
+    world.sync()
+
+    assert world.state().error_code is None
+    assert world.device("GOOD1").model == "iPad"
+    assert world.device("BBB1").record["description"] == "\N{GRINNING FACE}"
+    assert world.device("BBB2").record["model"] is None
+    assert {world.device(serial).model for serial in STRANGE} == {None, "\ufffdx"}
+    told = world.bus.take()
+    assert {document["topic"] for document in told} >= {f"dep.{'SyncDevices' if 'sync' in path else 'FetchDevices'}"}
+    for document in told:
+        assert_conforms(document)
 
 
 def test_two_runs_at_once_do_not_fight(world: AdeWorld) -> None:

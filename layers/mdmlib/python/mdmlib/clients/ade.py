@@ -200,8 +200,8 @@ class AdeClient:
         if not response.is_success:
             _refuse(response)
         try:
-            answer = response.json() if response.content else {}
-        except ValueError:
+            answer = _document(response.content) if response.content else {}
+        except (ValueError, RecursionError):
             _unusable()
         if not isinstance(answer, dict):
             _unusable()
@@ -267,6 +267,15 @@ class AdeClient:
                 f"Apple's device enrollment service cannot be reached: {type(error).__name__}.",
                 code="apple_unreachable",
             ) from error
+
+
+def _document(content: bytes) -> object:
+    """Return what an answer says, without what no store takes, nor other readers of JSON: NaN, halves of characters."""
+    if b"\\ud" in content.lower():
+        halves = json.dumps(json.loads(content), ensure_ascii=False).encode("utf-16", "surrogatepass")
+        content = halves.decode("utf-16", "replace").encode()
+    document: object = json.loads(content, parse_constant=lambda _: None)
+    return document
 
 
 def _refuses_session(response: httpx.Response) -> bool:

@@ -25,6 +25,8 @@ ADDED, MODIFIED, DELETED = "added", "modified", "deleted"
 class Taken:
     """What became of a page: the devices to write, and what is to be told of."""
 
+    records: Sequence[Mapping[str, Any]]
+    """What is of use of it, as Apple has said it."""
     devices: list[AdeDevice] = field(default_factory=list)
     events: list[MDMEvent] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
@@ -53,7 +55,7 @@ class AdeDeviceRecords:
         """
         usable = [record for record in records if _is_usable(record)]
         known = self._devices.get_many(server, [record["serial_number"] for record in usable])
-        taken = Taken()
+        taken = Taken(records=usable)
         for record in usable:
             serial_number = record["serial_number"]
             device = known.get(serial_number)

@@ -342,7 +342,7 @@ class _Run:
         self._devices.save(self._server, taken.devices)
         response = {
             "cursor": page.cursor,
-            "devices": page.devices,
+            "devices": taken.records,
             "fetched_until": page.fetched_until,
             "more_to_follow": page.more_to_follow,
         }
@@ -358,7 +358,7 @@ class _Run:
         self._events.publish_all(taken.events)
         self._counts.update(taken.counts)
         self._counts["pages"] += 1
-        self._counts["devices"] += len(page.devices)
+        self._counts["devices"] += len(taken.records)
 
     def _fetch_is_complete(self, cursor: str | None, rules: RuleSet) -> None:
         """Go over to syncs. Devices that a second fetch did not tell of left the list while nobody could see it."""
