@@ -245,6 +245,17 @@ def test_what_cannot_be_meant_is_named(gateway: Gateway, path: str, document: di
 
 
 @pytest.mark.usefixtures("server")
+def test_what_is_assigned_has_to_be_there(gateway: Gateway) -> None:
+    for name in ("nothing", "é" * 1_000, "a/b"):
+        document = {"profile": name, "serial_numbers": ["C02AAAAAAAA1"]}
+        answer = gateway.post(f"{SERVERS}/school/assignments", document)
+        assert (answer.status, answer.document["code"]) == (404, "ade_profile_not_found")
+    unknown = {"profile_uuid": "NONE", "serial_numbers": ["C02AAAAAAAA1"]}
+    refused = gateway.post(f"{SERVERS}/school/assignments", unknown)
+    assert (refused.status, refused.document["apple_code"]) == (502, "PROFILE_NOT_FOUND")
+
+
+@pytest.mark.usefixtures("server")
 def test_a_profile_that_apple_refuses_is_none(gateway: Gateway, portal: Portal) -> None:
     portal.control.behave(answer_status=400, answer_code="DEPARTMENT_INVALID", answer_times=1)
     refused = put(gateway, f"{PROFILES}/pupils", {"department": "?"})

@@ -90,7 +90,7 @@ def test_a_token_that_comes_while_another_one_is_imported_is_not_overwritten(ser
 def test_a_server_that_is_deleted_meanwhile_does_not_come_back(servers: AdeServers, portal: Desk) -> None:
     file = portal.file()
     interruptions.before_next_write(lambda: servers.delete("school"))
-    with pytest.raises(ConflictError):
+    with pytest.raises(NotFoundError):
         servers.import_file("school", file)
     assert servers.list() == []
 

@@ -260,7 +260,8 @@ def _digest(document: Mapping[str, Any], consumer_hash: str | None) -> str:
 
 def _find(name: str) -> AdeProfile | None:
     try:
-        return AdeProfile.get(_PROFILES, name, consistent_read=True) if name else None
+        # What is no name may be no key of DynamoDB's either.
+        return AdeProfile.get(_PROFILES, name, consistent_read=True) if _NAME.fullmatch(name) else None
     except DoesNotExist:
         return None
 

@@ -48,7 +48,6 @@ if TYPE_CHECKING:
 RESERVED: Final = "certificate"
 """No server's name: ``/v1/config/certificate`` is MicroMDM's, ``/v1/config/<name>`` NanoDEP's."""
 
-_LONGEST_KEY: Final = 1_024
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _PUBLIC_ACCOUNT: Final = ("server_name", "server_uuid", "admin_id", "org_name", "org_id", "org_type", "org_version")
 """What is kept of Apple's answer: who the organization is, and not its telephone number."""
@@ -140,7 +139,12 @@ class AdeServers:
             )
         else:
             pair = AdeKeyPair.new(common_name or f"PicoMDM {name}"[:64], now=now, validity=validity or VALIDITY)
-        is_as_it_was = _same(AdeServer.staged_certificate, staged)
+        # Not for a server that was deleted meanwhile, of which this would be all that is there.
+        is_as_it_was = (
+            AdeServer.name.exists() & _same(AdeServer.staged_certificate, staged)
+            if item
+            else AdeServer.name.does_not_exist()
+        )
         actions: list[Action] = [
             AdeServer.cls.set(AdeServer),
             AdeServer.created_at.set(AdeServer.created_at | int(now.timestamp())),
@@ -321,7 +325,8 @@ class AdeServers:
             if not condition_failed(error):
                 raise
             # It may have been us: a call whose answer was lost, and that the SDK has made once more.
-            if not self._is_kept(item.name, token):
+            item = _item(item.name)
+            if not self._is_kept(item, token, staged):
                 raise ConflictError(
                     f"Somebody else has changed the server {item.name!r} at the same time; look at it, and send the "
                     "token again if it is still needed.",
@@ -335,9 +340,10 @@ class AdeServers:
             logger.warning("ADE account not told", server=item.name, code=error.code, reason=error.message)
         return self.get(item.name)
 
-    def _is_kept(self, name: str, token: AdeToken) -> bool:
-        item = find_server(name)
-        return item is not None and item.token is not None and self._token(item) == token
+    def _is_kept(self, item: AdeServer, token: AdeToken, staged: AdeKeyPair | None) -> bool:
+        if item.token is None or (staged is not None and item.certificate != staged.certificate_der):
+            return False
+        return self._token(item) == token
 
     def _refuse_mistakes(self, item: AdeServer, token: AdeToken, consumer: str) -> None:
         """Refuse what goes wrong when tokens are renewed: the token of another server, and a former one."""

@@ -12,6 +12,8 @@ from mdmlib.store.tables import AdeServer
 
 COLLECTION: Final = "ade_server"
 
+_LONGEST_KEY: Final = 1_024
+
 
 @dataclass(frozen=True, kw_only=True)
 class AdeIdentity:
@@ -29,7 +31,9 @@ def all_servers() -> list[AdeServer]:
 def find_server(name: str) -> AdeServer | None:
     """Return a server, or None."""
     try:
-        return AdeServer.get(COLLECTION, name, consistent_read=True) if name else None
+        # DynamoDB takes no longer key.
+        is_key = 0 < len(name.encode()) <= _LONGEST_KEY
+        return AdeServer.get(COLLECTION, name, consistent_read=True) if is_key else None
     except DoesNotExist:
         return None
 
