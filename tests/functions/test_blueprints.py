@@ -114,7 +114,8 @@ def test_a_blueprint_is_stored_shown_changed_and_forgotten(gateway: Gateway) -> 
     ("document", "code", "field"),
     [
         ({"surprise": 1}, "unknown_field", "surprise"),
-        ({"profiles": "x"}, "names_what_is_not_there", "profiles"),
+        ({"profiles": "x"}, "invalid_field", "profiles"),
+        ({"profiles": ["x"]}, "names_what_is_not_there", "profiles"),
         ({"apps": ["x"]}, "invalid_field", "apps"),
         ({"commands": [{"request_type": "ProfileList", "surprise": 1}]}, "unknown_field", "commands[0].surprise"),
         ({"conditions": {"surprise": 1}}, "unknown_field", "conditions.surprise"),

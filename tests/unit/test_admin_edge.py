@@ -20,7 +20,7 @@ from mdmlib.errors import (
     UnavailableError,
 )
 from mdmlib.http.admin_edge import AdminRequest, Dialect, decode, dialect_of, go_json, refusal
-from mdmlib.http.fields import Fields
+from mdmlib.http.fields import Fields, Query
 from mdmlib.http.gateway import MAX_BODY_BYTES, body_of
 from tests.gateway import http_event
 
@@ -134,12 +134,28 @@ def test_whatever_a_field_holds_it_is_right_or_named(kind: str, value: Any) -> N
     ],
 )
 def test_numbers_of_a_query_are_read_from_text(text: str, number: int | None) -> None:
-    fields = Fields({"n": text}, known=("n",))
+    fields = Fields(Query({"n": text}), known=("n",))
     if number is None:
         with pytest.raises(BadRequestError):
             fields.integer("n", least=1, most=10)
     else:
         assert fields.integer("n", least=1, most=10) == number
+
+
+def test_what_is_text_in_a_query_is_no_number_flag_or_list_in_json() -> None:
+    query = Fields(Query({"n": "1", "flag": "true", "texts": "a,b"}), known=("n", "flag", "texts"))
+    json_ = Fields({"n": "1", "flag": "true", "texts": "a,b"}, known=("n", "flag", "texts"))
+    read: dict[str, Any] = {
+        "n": lambda fields: fields.integer("n", least=1, most=10),
+        "flag": lambda fields: fields.flag("flag", default=False),
+        "texts": lambda fields: fields.texts("texts"),
+    }
+
+    assert [take(query) for take in read.values()] == [1, True, ["a", "b"]]
+    for name, take in read.items():
+        with pytest.raises(BadRequestError) as refused:
+            take(json_)
+        assert (refused.value.code, refused.value.field) == ("invalid_field", name)
 
 
 def test_a_misspelt_field_is_refused_with_those_that_there_are() -> None:

@@ -37,6 +37,7 @@ from mdmlib.errors import (
     UnauthorizedError,
     UnavailableError,
 )
+from mdmlib.http.fields import Query
 from mdmlib.http.gateway import AUTHENTICATE_HEADER, body_of, headers_of
 from mdmlib.metrics import count_if_throttled
 from mdmlib.observability import log_unforeseen, logger
@@ -137,7 +138,7 @@ def decode(event: "APIGatewayProxyEventV2") -> AdminRequest:
     """Read API Gateway's event. Raises :class:`~mdmlib.errors.BodyTooLargeError`."""
     return AdminRequest(
         body=body_of(event),
-        query=event.raw_event.get("queryStringParameters") or {},
+        query=Query(event.raw_event.get("queryStringParameters") or {}),
         dialect=dialect_of(event),
         if_match=headers_of(event).get("if-match"),
         caller=_caller(event),

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from mdmlib.apple.json_fields import Unknown
 from mdmlib.errors import BadRequestError
-from mdmlib.http.fields import Fields
+from mdmlib.http.fields import Fields, Query
 from mdmlib.services.command_order import DEFAULT_PRIORITY, MAX_PRIORITY
 
 OPTIONS: Final = ("allow_unknown", "dedup_key", "expires_at", "force", "no_push", "not_before", "priority")
@@ -41,7 +41,8 @@ class CommandOptions:
 
 def options_of(values: Mapping[str, Any]) -> CommandOptions:
     """Read the options among a request's fields or parameters. Raises :class:`~mdmlib.errors.BadRequestError`."""
-    fields = Fields({name: values[name] for name in OPTIONS if name in values}, known=OPTIONS)
+    wanted = {name: values[name] for name in OPTIONS if name in values}
+    fields = Fields(Query(wanted) if isinstance(values, Query) else wanted, known=OPTIONS)
     priority = fields.integer("priority", least=0, most=MAX_PRIORITY)
     return CommandOptions(
         priority=DEFAULT_PRIORITY if priority is None else priority,

@@ -12,12 +12,15 @@ MAX_TEXT: Final = 1_000
 _MAX_DIGITS: Final = 18
 
 
+class Query(dict[str, str]):
+    """The parameters of a query, where everything is text: numbers, flags and lists are read from it."""
+
+
 class Fields:
-    """A request's fields, taken by their names.
+    """A request's fields, taken by their names: those of a JSON object, or the parameters of a :class:`Query`.
 
     Every method raises :class:`~mdmlib.errors.BadRequestError` with ``field`` set (code ``invalid_field``,
-    ``missing_field`` or ``unknown_field``). A field that is absent or null is None. In a query everything is text, so
-    numbers and flags are read from texts too.
+    ``missing_field`` or ``unknown_field``). A field that is absent or null is None.
     """
 
     def __init__(self, values: Mapping[str, Any], *, known: Collection[str]) -> None:
@@ -29,6 +32,7 @@ class Fields:
                     f"{name[:100]!r} is unknown here; known: {expected}.", code="unknown_field", field=name[:100]
                 )
         self._values = values
+        self._is_query = isinstance(values, Query)
 
     def text(self, name: str, *, longest: int = MAX_TEXT) -> str | None:
         """Return a text; one that is empty is none."""
@@ -50,11 +54,12 @@ class Fields:
 
     def integer(self, name: str, *, least: int, most: int) -> int | None:
         """Return a whole number in these bounds."""
-        value = self._values.get(name)
-        if value is None or value == "":
+        value = self._given(name)
+        if value is None:
             return None
-        digits = isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) <= _MAX_DIGITS
-        number = int(value) if digits else value
+        if self._is_query and value.isascii() and value.isdecimal() and len(value) <= _MAX_DIGITS:
+            value = int(value)
+        number = value
         # True is an int to Python.
         if not isinstance(number, int) or isinstance(number, bool) or not least <= number <= most:
             raise _invalid(name, f"a whole number from {least} to {most}")
@@ -75,13 +80,13 @@ class Fields:
 
     def flag(self, name: str, *, default: bool) -> bool:
         """Return true or false; in a query also 1 and 0."""
-        value = self._values.get(name)
-        if value is None or value == "":
+        value = self._given(name)
+        if value is None:
             return default
         words = {"true": True, "1": True, "false": False, "0": False}
         if isinstance(value, bool):
             return value
-        if isinstance(value, str) and value.lower() in words:
+        if self._is_query and value.lower() in words:
             return words[value.lower()]
         raise _invalid(name, "true or false")
 
@@ -96,10 +101,10 @@ class Fields:
 
     def texts(self, name: str, *, choices: Collection[str] | None = None, most: int = 100) -> list[str] | None:
         """Return a list of texts; in a query they are separated by commas."""
-        value = self._values.get(name)
-        if value is None or value == "":
+        value = self._given(name)
+        if value is None:
             return None
-        texts = value.split(",") if isinstance(value, str) else value
+        texts = value.split(",") if self._is_query else value
         if not isinstance(texts, list) or not all(isinstance(text, str) and text for text in texts):
             raise _invalid(name, "a list of texts")
         if len(texts) > most:
@@ -108,6 +113,11 @@ class Fields:
             if len(text) > MAX_TEXT or (choices is not None and text not in choices):
                 raise _invalid(name, f"a list of {', '.join(sorted(choices))}" if choices else "a list of short texts")
         return texts
+
+    def _given(self, name: str) -> Any:  # noqa: ANN401 - any JSON
+        """Return a value, or None: in a query one that is empty is none."""
+        value = self._values.get(name)
+        return None if self._is_query and value == "" else value
 
 
 def _invalid(name: str, expectation: str) -> BadRequestError:

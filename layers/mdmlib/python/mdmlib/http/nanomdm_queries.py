@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from mdmlib.apple.enrollment_id import EnrollmentType
 from mdmlib.errors import BadRequestError, NotFoundError
 from mdmlib.http.admin_edge import AdminRequest, answer_nanomdm, no_content
-from mdmlib.http.fields import Fields
+from mdmlib.http.fields import Fields, Query
 from mdmlib.http.go_fields import GoFields
 from mdmlib.http.v2 import rfc3339
 from mdmlib.services.enrollment_query import MAX_LIMIT, Filter
@@ -94,7 +94,7 @@ def _queue_page(enrollment_id: str, page: _Pagination, enrollments: "Enrollments
 def _pagination(request: AdminRequest) -> _Pagination:
     """Read ``limit``, ``offset`` and ``cursor``; a limit below 1 is the default."""
     query = Fields(
-        {name: request.query[name] for name in ("limit", "offset", "cursor") if name in request.query},
+        Query({name: request.query[name] for name in ("limit", "offset", "cursor") if name in request.query}),
         known=("limit", "offset", "cursor"),
     )
     limit = query.integer("limit", least=0, most=MAX_LIMIT) or _DEFAULT_LIMIT

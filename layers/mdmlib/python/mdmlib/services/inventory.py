@@ -189,11 +189,11 @@ class InventoryStore:
         for name in filters:
             if name not in {*SEARCHED, "app", "certificate"}:
                 raise BadRequestError(f"{name} is nothing to search for.", code="unknown_field", field=name)
-        position: dict[str, Any] = json.loads(after) if after else {"shard": 0}
+        first_shard, first_key = _read_position(after)
         found: list[Found] = []
         examined = 0
-        for shard in range(position["shard"], tables.SHARDS):
-            key = position.get("key") if shard == position["shard"] else None
+        for shard in range(first_shard, tables.SHARDS):
+            key = first_key if shard == first_shard else None
             for some in _pages(f"{_SHARD}{shard:x}", key):
                 found += [one for one in self._read(some) if _fits(one.known, filters)]
                 examined += len(some)
@@ -347,6 +347,21 @@ def _item(enrollment_id: str) -> Inventory | None:
         return Inventory.get(enrollment_id, _CURRENT, consistent_read=True)
     except DoesNotExist:
         return None
+
+
+def _read_position(after: str) -> tuple[int, list[Any] | None]:
+    """Return the shard that a page begins in, and the key there that it begins behind; whoever asks may make it up."""
+    if not after:
+        return 0, None
+    try:
+        position = json.loads(after)
+        enqueued_at, enrollment_id = position["key"]
+        shard, key = int(position["shard"]), [int(enqueued_at), str(enrollment_id)]
+    except (ValueError, TypeError, KeyError, OverflowError):
+        shard, key = -1, []
+    if shard < 0 or not key[1]:
+        raise BadRequestError("The cursor is none of this list.", code="invalid_cursor", field="cursor")
+    return shard, key
 
 
 def _pages(shard: str, key: Sequence[Any] | None) -> Iterator[list[Inventory]]:
