@@ -61,11 +61,15 @@ class Fault:
     nothing_behind: bool = False
     """Whether nothing gets through to AWS from this call on."""
 
-    def befall(self, proxy: AwsProxy, point: Point, *, mark: str | None) -> Disturbance | None:
-        """Let it happen at a call of the requests that name ``mark``; None: it is no fault of such a call."""
+    def concerns(self, point: Point) -> bool:
+        """Whether such a call can have this fault."""
+        return self.make(point) is not None
+
+    def befall(self, proxy: AwsProxy, point: Point, *, mark: str | None) -> Disturbance:
+        """Let it happen at a call of the requests that name ``mark``; it :meth:`concerns` the call."""
         trouble = self.make(point)
         if trouble is None:
-            return None
+            raise ValueError(f"{point.name} does not know the fault {self.name}.")
         return proxy.disturb(
             point.name,
             trouble,

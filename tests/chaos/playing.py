@@ -27,11 +27,10 @@ def play(kind: Kind, *, faults: Sequence[Fault] = FAULTS) -> list[Played]:
     _once(kind)
     played = []
     for point in points(record(kind, proxy), first_ones=kind.only_first_calls):
-        for fault in faults:
+        for fault in (one for one in faults if one.concerns(point)):
             try:
                 kind.prepare()
-                if (disturbance := fault.befall(proxy, point, mark=kind.mark)) is None:
-                    continue
+                disturbance = fault.befall(proxy, point, mark=kind.mark)
                 kind.lives_with(disturbance)
                 try:
                     kind.ask()

@@ -156,7 +156,9 @@ def _client(service: str, **options: Any) -> Any:  # noqa: ANN401 - each caller 
 @cache
 def secretsmanager_client() -> "SecretsManagerClient":
     """Return the client of Secrets Manager."""
-    client: SecretsManagerClient = _client("secretsmanager")
+    # The SDK would wait for a minute, five times, and API Gateway for half of one.
+    retries = {"total_max_attempts": 2, "mode": "standard"}
+    client: SecretsManagerClient = _client("secretsmanager", connect_timeout=1, read_timeout=3, retries=retries)
     return client
 
 
@@ -192,7 +194,9 @@ def _of_one_account(client: "DynamoDBClient") -> "DynamoDBClient":
 @cache
 def s3_client() -> "S3Client":
     """Return the client of S3."""
-    client: S3Client = _client("s3")
+    # Nothing here is larger than 4.4 MB.
+    retries = {"total_max_attempts": 2, "mode": "standard"}
+    client: S3Client = _client("s3", connect_timeout=1, read_timeout=5, retries=retries)
     return client
 
 

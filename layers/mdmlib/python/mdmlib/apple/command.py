@@ -25,6 +25,8 @@ class Command:
     uuid: str
     request_type: str
     body: bytes = field(repr=False)
+    is_named_by_us: bool = False
+    """Whether its caller named none: the same request again is another command then."""
 
     @cached_property
     def body_hash(self) -> str:

@@ -77,7 +77,7 @@ def command_of(
     if len(body) > plist.MAX_BYTES:
         raise BodyTooLargeError("The command is larger than 4.4 MiB: no answer to a device holds it.")
     answer = {"payload": {"command_uuid": command_uuid, "command": {"request_type": request_type, **echo}}}
-    return Command(command_uuid, request_type, body), answer
+    return Command(command_uuid, request_type, body, is_named_by_us=not _is_named(given)), answer
 
 
 def _may_be_one(request_type: str) -> bool:
@@ -96,6 +96,11 @@ def udid_of(document: Mapping[str, Any]) -> str:
     if not isinstance(udid, str) or len(udid) > _LONGEST_UDID or "#" in udid or not udid.isprintable():
         raise invalid("udid", "the id of an enrollment")
     return udid
+
+
+def _is_named(given: Mapping[str, Any]) -> bool:
+    value = given.get("command_uuid")
+    return isinstance(value, str) and bool(value.strip())
 
 
 def _command_uuid(value: object, new_uuid: Callable[[], str]) -> str:

@@ -363,10 +363,16 @@ class EnqueueService:
         """Publish ``mdm.CommandQueued``, one event per 1,000 enrollments."""
         for chunk in chunks(queued, _EVENT_TARGETS):
             try:
-                self._events.publish(self._event(command, chunk, now))
-            except UnavailableError:
-                # The command is queued and its caller has to hear that; asking again would queue nothing more.
+                self._events.publish_or_keep(self._event(command, chunk, now))
+            except UnavailableError as error:
                 logger.error("mdm.CommandQueued not published", command_uuid=command.uuid)
+                if not command.is_named_by_us:
+                    raise UnavailableError(
+                        "The command is queued, but nobody could be told of it: send it again, with the same "
+                        "CommandUUID, which queues nothing more.",
+                        code="event_unpublished",
+                    ) from error
+                # Sent again it would be another command, and the device would carry out both.
 
     def _event(self, command: Command, enrollment_ids: Sequence[str], now: datetime) -> MDMEvent:
         return MDMEvent.from_document(

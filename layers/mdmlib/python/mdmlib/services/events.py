@@ -172,6 +172,20 @@ class EventPublisher:
             raise UnavailableError("Neither the event bus nor its fallback queue takes an event.") from error
         _detoured("Event sent to the fallback queue", event)
 
+    def publish_or_keep(self, event: MDMEvent) -> None:
+        """Publish an event; when neither bus nor queue takes it, it is committed to the outbox, from where it goes.
+
+        Raises :class:`~mdmlib.errors.UnavailableError` when DynamoDB does not take it either.
+        """
+        try:
+            self.publish(event)
+        except UnavailableError:
+            try:
+                outbox_item(event).save()
+            except PynamoDBException as error:
+                raise UnavailableError("Neither EventBridge nor SQS nor DynamoDB takes an event.") from error
+            _detoured("Event kept in the outbox", event)
+
     def publish_all(self, events: Sequence[MDMEvent]) -> None:
         """Bring many events to the bus, ten a call and some calls at a time.
 
