@@ -25,7 +25,7 @@ class Command:
     uuid: str
     request_type: str
     body: bytes = field(repr=False)
-    is_named_by_us: bool = False
+    is_named_by_us: bool = field(default=False, compare=False)
     """Whether its caller named none: the same request again is another command then."""
 
     @cached_property
