@@ -56,6 +56,7 @@ QUEUES: Final = {
 }
 
 _WEBHOOK_RULE: Final = re.compile(r".*-webhook-([0-9a-z]+)")
+_WORKFLOW_RULE: Final = re.compile(r".*-workflow-(enrolled|report|not-sent)")
 
 
 def list_queues(context: typer.Context, *, _json: JSON = False) -> None:
@@ -111,7 +112,8 @@ def move_back(operator: Operator, name: str, *, tell: Callable[[str], None], sub
     queue = QUEUES[name]
     sqs = operator.deployment.client("sqs")
     source, target = operator.deployment.output(queue.dead_letters), operator.deployment.output(queue.back_to)
-    rewrite = _as_webhook_message if name == "targets" else _as_it_is
+    plans = operator.deployment.output(QUEUES["workflow"].back_to) if name == "targets" else target
+    rewrite = _as_target_message if name == "targets" else _as_it_is
     total, hidden = Moved(), list[str]()
     try:
         # Not all that ever comes: what fails again at once would go round for ever.
@@ -119,7 +121,9 @@ def move_back(operator: Operator, name: str, *, tell: Callable[[str], None], sub
         for batch in _receive(sqs, source, most, hide_seconds=_HELD_SECONDS if subscription is None else _LONG_SECONDS):
             mine = [one for one in batch if subscription is None or _subscription_of(rewrite(one)) == subscription]
             hidden += [one["ReceiptHandle"] for one in batch if one not in mine]
-            total += _move(sqs, mine, source, target, rewrite)
+            of_plans = [one for one in mine if name == "targets" and _WORKFLOW_RULE.fullmatch(_rule(one))]
+            total += _move(sqs, [one for one in mine if one not in of_plans], source, target, rewrite)
+            total += _move(sqs, of_plans, source, plans, rewrite)
             tell(f"Moved {total.moved} of {most} messages …")
         for start in range(0, len(hidden), _BATCH):
             sqs.change_message_visibility_batch(
@@ -237,23 +241,44 @@ def _as_it_is(message: dict[str, Any]) -> str | None:
     return str(message["Body"])
 
 
-def _as_webhook_message(message: dict[str, Any]) -> str | None:
-    """Return what the rule of a subscription would have put into the webhook queue, or None for what is unknown.
+def _rule(message: dict[str, Any]) -> str:
+    """Return the ARN of the rule that EventBridge could not follow."""
+    return str(message.get("MessageAttributes", {}).get("RULE_ARN", {}).get("StringValue", ""))
+
+
+def _as_target_message(message: dict[str, Any]) -> str | None:
+    """Return what a rule would have put into its queue, or None for what is unknown.
 
     EventBridge keeps the event as it was before the rule's transformer. About a schedule that failed there is nothing
     to do: the next one did its work.
     """
-    rule = message.get("MessageAttributes", {}).get("RULE_ARN", {}).get("StringValue", "")
     try:
         event = json.loads(message["Body"])
     except ValueError:
-        return None
+        event = None
     if not isinstance(event, dict):
         return None
+    if workflow := _WORKFLOW_RULE.fullmatch(_rule(message)):
+        return _for_plans(workflow[1], event)
     if event.get("detail-type") == "Scheduled Event" or "task" in event or "requestPayload" in event:
         return _NOTHING_TO_DO
-    if (subscription := _WEBHOOK_RULE.fullmatch(rule)) is None:
-        return None
-    if "subscription" in event:
+    subscription = _WEBHOOK_RULE.fullmatch(_rule(message))
+    if subscription is not None and "subscription" in event:
         return str(message["Body"])
-    return json.dumps({"subscription": subscription[1], "event": event["detail"]}) if "detail" in event else None
+    if subscription is not None and "detail" in event:
+        return json.dumps({"subscription": subscription[1], "event": event["detail"]})
+    return None
+
+
+def _for_plans(rule: str, event: dict[str, Any]) -> str | None:
+    """Return what one of the rules that move plans makes of an event."""
+    if "task" in event:
+        return json.dumps(event)
+    match event.get("detail"):
+        case {"event_id": event_id, "checkin_event": {"ids": {"id": id_}}} if rule == "enrolled":
+            return json.dumps({"task": "enrolled", "enrollment_id": id_, "event_id": event_id})
+        case {"acknowledge_event": {"command_uuid": uuid, "ids": {"id": id_}}} if rule == "report":
+            return json.dumps({"task": "result", "enrollment_id": id_, "command_uuid": uuid})
+        case {"command_event": {"command_uuid": uuid, "enrollment_ids": [id_, *_]}} if rule == "not-sent":
+            return json.dumps({"task": "result", "enrollment_id": id_, "command_uuid": uuid})
+    return None

@@ -54,6 +54,7 @@ from mdmlib.services.sweep import SweepQueue
 from mdmlib.services.token_sources import TokenSources
 from mdmlib.services.tokens import MaidTokenSource, Tokens
 from mdmlib.services.vitals import Vitals
+from mdmlib.services.workflow_queue import WorkflowQueue
 from mdmlib.settings import Settings
 from mdmlib.store import tables
 from mdmlib.store.ade_servers import AdeServerStore
@@ -243,12 +244,19 @@ class Fleet:
         )
 
     @property
+    def workflow_queue(self) -> WorkflowQueue:
+        url = self.settings.workflow_queue_url
+        return WorkflowQueue(lambda: self.emulator.sqs, queue_url=url, now=self.clock)
+
+    @property
     def sweeps(self) -> SweepQueue:
         return SweepQueue(lambda: self.emulator.sqs, queue_url=self.settings.sweep_queue_url)
 
     @property
     def queues(self) -> CommandQueues:
-        return CommandQueues(enrollments=self.enrollments, queue=self.queue, sweeps=self.sweeps)
+        return CommandQueues(
+            enrollments=self.enrollments, queue=self.queue, sweeps=self.sweeps, tell_plan=self.workflow_queue.look_at
+        )
 
     @property
     def vitals(self) -> Vitals:
@@ -311,6 +319,7 @@ class Fleet:
             vitals=self.vitals,
             settings=self.settings,
             now=self.clock,
+            tell_plan=self.workflow_queue.look_at,
         )
 
     def sweep(self) -> int:

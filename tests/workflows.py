@@ -78,8 +78,7 @@ class Works:
 
     @cached_property
     def queue(self) -> WorkflowQueue:
-        url = self.fleet.settings.workflow_queue_url
-        return WorkflowQueue(lambda: self.fleet.emulator.sqs, queue_url=url, now=self.fleet.clock)
+        return self.fleet.workflow_queue
 
     @cached_property
     def actions(self) -> dict[str, Action]:

@@ -19,6 +19,7 @@ from mdmlib.store import tables
 from tests.admin_server import AdminServer
 from tests.command_lines import CommandLine
 from tests.fleet import TOPIC
+from tests.workflows import rules
 
 QUEUES = ("Push", "Webhook", "Sweep", "Workflow", "EventFallback")
 
@@ -144,6 +145,31 @@ def test_events_that_the_bus_could_not_deliver_become_deliveries_again(
     assert [json.loads(body) for body in _receive_all(aws, stack, "WebhookQueueUrl")] == [
         {"subscription": "0123456789ab", "event": {"event_id": "1"}}
     ]
+
+
+def test_events_that_did_not_reach_the_plans_reach_them_as_their_rules_say(
+    stack: str, aws: Emulator, picomdm: CommandLine
+) -> None:
+    connect = {"command_uuid": "plan.blueprints.1", "status": "Acknowledged", "ids": {"id": "MAC-1"}}
+    checkin = {"token_update_tally": 1, "enrollment_type": "Device", "ids": {"id": "MAC-1"}}
+    not_sent = {"command_uuid": "plan.lock.1", "enrollment_ids": ["MAC-1"]}
+    details: dict[str, dict[str, Any]] = {
+        "enrolled": {"topic": "mdm.TokenUpdate", "event_id": "e-1", "checkin_event": checkin},
+        "report": {"topic": "mdm.Connect", "event_id": "e-2", "acknowledge_event": connect},
+        "not-sent": {"topic": "mdm.CommandNotSent", "event_id": "e-3", "command_event": not_sent},
+    }
+    for name, detail in details.items():
+        event = {"detail-type": detail["topic"], "source": "picomdm.mdm", "detail": detail}
+        rule = f"arn:aws:events:us-east-1:000000000000:rule/{stack}/{stack}-workflow-{name}"
+        _send(aws, stack, "TargetDeadLetterQueueUrl", json.dumps(event), RULE_ARN=rule)
+    said = picomdm("redrive", "targets", "--json")
+
+    assert (said.code, said.document) == (0, {"queue": "targets", "moved": 3, "dropped": 0, "left": 0})
+    expected = [rule.message(detail) for detail in details.values() for rule in rules() if rule.matches(detail)]
+    assert len(expected) == 3
+    queued = _receive_all(aws, stack, "WorkflowQueueUrl")
+    assert sorted(map(json.loads, queued), key=str) == sorted(map(json.loads, expected), key=str)
+    assert _receive_all(aws, stack, "WebhookQueueUrl") == set()
 
 
 def test_deliveries_of_one_webhook_are_redriven_and_others_stay(

@@ -190,6 +190,7 @@ def test_a_long_queue_is_swept_by_several_messages(
         vitals=runtime.vitals(),
         settings=environment,
         now=runtime.now,
+        tell_plan=runtime.workflow_queue().look_at,
         sweep_items=20,
     )
     monkeypatch.setattr(runtime, "housekeeping", lambda: housekeeping)

@@ -242,16 +242,53 @@ def test_a_device_that_enrolls_anew_begins_anew(works: Works) -> None:
     assert Obedient(works, device).obey() == ["ProfileList", "InstallProfile"]
 
 
-def test_clearing_the_queue_is_seen_in_the_plan(works: Works) -> None:
+def test_a_plan_whose_queue_is_cleared_sends_nothing_more(works: Works) -> None:
     blueprint(works)
     device = mac(works)
     works.fleet.queues.clear(["D1"])
 
+    def reasons() -> dict[str, tuple[str, str | None]]:
+        steps = works.plan(device).document.steps
+        return {step.title: (step.state.value, step.reason) for step in steps if step.action != "release"}
+
+    seen = {
+        "list profiles": ("failed", "An administrator cleared the queue that its command was in."),
+        "profile p.one": ("failed", "An administrator cleared the queue before its turn came."),
+    }
+    assert reasons() == seen
+    works.fleet.sweep()
+    works.work(times=2)
+
+    assert works.plan(device).state == "failed"
+    assert reasons() == seen
+    assert len(works.topics("mdm.PlanFinished")) == 1
+    assert device.idle() is None
+
+
+def test_a_device_whose_queue_is_cleared_in_setup_assistant_is_let_go(works: Works) -> None:
+    blueprint(works)
+    device = FleetDevice(works.fleet, "D1")
+    device.authenticate(ProductName="Mac14,2", OSVersion="26.1")
+    device.token_update(AwaitingConfiguration=True)
+    works.work()
+    works.fleet.queues.clear(["D1"])
+    works.fleet.sweep()
+    works.work()
+
+    assert Obedient(works, device).obey() == ["DeviceConfigured"]
+
+
+def test_a_plan_goes_on_without_a_command_that_was_taken_back(works: Works) -> None:
+    blueprint(works)
+    device = mac(works)
+    command = device.idle()
+    assert command is not None
+    works.fleet.queues.cancel("D1", command)
+    works.work(times=2)
+
     (looked,) = [step for step in works.plan(device).document.steps if step.title == "list profiles"]
-    assert (looked.state, looked.reason) == (
-        "failed",
-        "An administrator cleared the queue that its command was in.",
-    )
+    assert (looked.state, looked.reason) == ("failed", "An administrator took its command back.")
+    assert Obedient(works, device).obey() == ["InstallProfile"]
 
 
 def test_a_device_gets_its_own_values_in_profiles(works: Works) -> None:

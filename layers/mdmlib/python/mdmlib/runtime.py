@@ -541,7 +541,9 @@ def command_queues() -> "CommandQueues":
     """Return what clears queues and takes commands back."""
     from mdmlib.services.queue import CommandQueues
 
-    return CommandQueues(enrollments=enrollments(), queue=command_queue(), sweeps=sweeps())
+    return CommandQueues(
+        enrollments=enrollments(), queue=command_queue(), sweeps=sweeps(), tell_plan=workflow_queue().look_at
+    )
 
 
 @cache
@@ -974,6 +976,7 @@ def housekeeping() -> "Housekeeping":
         vitals=vitals(),
         settings=settings(),
         now=now,
+        tell_plan=lambda enrollment_id, command_uuid: workflow_queue().look_at(enrollment_id, command_uuid),
     )
 
 

@@ -12,7 +12,7 @@ from mdmlib.services.blueprint_content import app_name
 from mdmlib.services.blueprints import Blueprints, KnownBlueprint
 from mdmlib.services.install_actions import variables
 from mdmlib.services.plan_actions import PlannedDevice
-from mdmlib.services.plan_document import MAX_STEPS, PlanDocument, Step, StepState
+from mdmlib.services.plan_document import MAX_STEPS, RELEASE, PlanDocument, Step, StepState
 from mdmlib.services.plans import Plans, Situation
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ class BlueprintPlans:
         installs = _installs(ordered)
         removals = _removals(former, installs, ordered, wanted) if wanted.remove and former is not None else []
         document.steps = [*_looks(ordered, installs, removals), *installs, *removals]
-        document.steps.append(Step("let Setup Assistant go on", "release", _RELEASE))
+        document.steps.append(Step("let Setup Assistant go on", RELEASE, _RELEASE))
         if len(document.steps) > MAX_STEPS:
             raise ConflictError(
                 f"The blueprints of the device come to more than {MAX_STEPS} steps.", code="too_many_steps"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from mdmlib.errors import MalformedBodyError, UnavailableError
 from mdmlib.observability import logger
 from mdmlib.services.events import EventPublisher, MDMEvent
+from mdmlib.services.plan_document import kind_of
 from mdmlib.services.sweep import COMMAND_JOB, PUSH_JOB, SweepQueue
 from mdmlib.services.vitals import (
     FIND_STALE,
@@ -24,7 +25,7 @@ from mdmlib.services.vitals import (
     Vitals,
 )
 from mdmlib.settings import Settings
-from mdmlib.store.tables import DEDUP, OUTBOX_PARTITION, PENDING, SHARDS, EnrollmentItem, OutboxEvent
+from mdmlib.store.tables import DEDUP, OUTBOX_PARTITION, PENDING, SHARDS, EnrollmentItem, OutboxEvent, PendingCommand
 
 if TYPE_CHECKING:
     from mdmlib.services.command_jobs import CommandJobs
@@ -46,7 +47,7 @@ _GENERATION: Final = re.compile(r"[0-9a-f]{8}")
 class Housekeeping:
     """Publishes what was left unpublished, deletes what is dead, and has identities renewed and devices woken again."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - it has many tasks, each with a service of its own
         self,
         *,
         events: EventPublisher,
@@ -60,8 +61,10 @@ class Housekeeping:
         vitals: Vitals,
         settings: Settings,
         now: Callable[[], datetime],
+        tell_plan: "Callable[[str, str], object]",
         sweep_items: int = SWEEP_ITEMS,
     ) -> None:
+        """``tell_plan`` is told of an enrollment's command of a plan, by its uuid, that waits no more."""
         self._events = events
         self._sweeps = sweeps
         self._renewals = renewals
@@ -76,6 +79,7 @@ class Housekeeping:
             _queue_name(settings.event_fallback_queue_url, "/"): self.republish,
         }
         self._now = now
+        self._tell_plan = tell_plan
         self._sweep_items = sweep_items
 
     def receive(self, queue_arn: str, body: str) -> None:
@@ -157,13 +161,15 @@ class Housekeeping:
         several messages.
         """
         enrollment_id, generation = _decode_sweep(message)
-        dead = self._dead(enrollment_id, generation)
-        deleted = 0
+        dead = list(islice(self._dead(enrollment_id, generation), self._sweep_items))
+        # First those, while it can be seen whose they were. One command of each plan will do: it looks at all of them.
+        commands = [item.command_uuid for item in dead if isinstance(item, PendingCommand) and item.command_uuid]
+        for command_uuid in {kind: uuid for uuid in commands if (kind := kind_of(uuid)) is not None}.values():
+            self._tell_plan(enrollment_id, command_uuid)
         with EnrollmentItem.batch_write() as batch:
-            for item in islice(dead, self._sweep_items):
+            for item in dead:
                 batch.delete(item)
-                deleted += 1
-        if deleted == self._sweep_items:
+        if len(dead) == self._sweep_items:
             self._sweeps.request(enrollment_id, generation)
 
     def _leftovers(self) -> Iterator[OutboxEvent]:
@@ -182,7 +188,7 @@ class Housekeeping:
             yield from EnrollmentItem.query(
                 enrollment_id,
                 EnrollmentItem.item.between(f"{kind}{generation}$", f"{kind[:-1]}$"),
-                attributes_to_get=["enrollment_id", "item", "cls"],
+                attributes_to_get=["enrollment_id", "item", "cls", "command_uuid"],
             )
 
 

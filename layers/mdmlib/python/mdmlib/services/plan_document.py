@@ -13,6 +13,9 @@ from typing import Any, Final, Self
 UUID_PREFIX: Final = "plan."
 """How the CommandUUIDs of plans begin: by that rules of the event bus find their results among all others."""
 
+RELEASE: Final = "release"
+"""Action of the step that lets Setup Assistant go on."""
+
 MAX_STEPS: Final = 300
 
 

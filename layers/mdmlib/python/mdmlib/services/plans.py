@@ -28,7 +28,7 @@ from mdmlib.observability import logger
 from mdmlib.services.command_targets import Live, Suitability
 from mdmlib.services.events import EventPublisher, MDMEvent, outbox_item
 from mdmlib.services.plan_actions import Action, Again, NotFulfilled, PlannedDevice, Unneeded
-from mdmlib.services.plan_document import UUID_PREFIX, PlanDocument, Step, StepState, kind_of
+from mdmlib.services.plan_document import RELEASE, UUID_PREFIX, PlanDocument, Step, StepState, kind_of
 from mdmlib.store import tables
 from mdmlib.store.command_queue import NOT_SENT, CommandQueueStore
 from mdmlib.store.enrollments import LIVE_STATES
@@ -159,13 +159,16 @@ class Plans:
         raise UnavailableError("Others kept changing the plan.")
 
     def take_result(self, enrollment_id: str, command_uuid: str) -> None:
-        """Move a plan on, for a command of its has a result. What is of no plan any more changes nothing."""
+        """Move a plan on, for a command of its has a result, or does not wait any more.
+
+        What is of no plan any more changes nothing.
+        """
         kind = kind_of(command_uuid)
         if kind is None:
             return
         for _ in range(_TURNS):
             record, item, result = self._read(enrollment_id, kind, command_uuid)
-            if record is None or item is None or result is None or item.epoch != record.epoch:
+            if record is None or item is None or item.epoch != record.epoch:
                 return
             document = self._open(item)
             step = document.step_of(command_uuid)
@@ -175,7 +178,13 @@ class Plans:
                 self._remind(record, item)
                 return
             turn = _Turn(record, item, document, kind, item.run, item.cause)
-            self._settle(turn, step, result)
+            if result is not None:
+                self._settle(turn, step, result)
+            elif item.generation == record.generation:
+                if self._waits(record, command_uuid):
+                    return
+                at = int(self._now().timestamp())
+                step.become(StepState.FAILED, at=at, reason="An administrator took its command back.")
             if self._move(turn):
                 return
         raise UnavailableError("Others kept changing the plan.")
@@ -269,6 +278,14 @@ class Plans:
         record = next((item for item in items if isinstance(item, Enrollment)), None)
         plan = next((item for item in items if isinstance(item, Plan)), None)
         return record, plan, next((item for item in items if isinstance(item, CommandResult)), None)
+
+    def _waits(self, record: Enrollment, command_uuid: str) -> bool:
+        """Say whether a command waits for its device, or was answered by it just now."""
+        result, command = self._queue.result_and_command(record.enrollment_id, command_uuid)
+        if result is not None or command is None:
+            return result is not None
+        pending = self._queue.pending(record, command.order)
+        return any(EnrollmentItem.batch_get([(pending.enrollment_id, pending.item)], consistent_read=True))
 
     def _device(self, record: Enrollment) -> PlannedDevice:
         live = Live(record, record)
@@ -472,8 +489,12 @@ def _live(enrollment_id: str, record: Enrollment | None) -> Enrollment:
 
 
 def _give_up_cleared(document: PlanDocument, *, at: int) -> None:
+    """Send nothing more of a plan whose queue an administrator has cleared, but let Setup Assistant go on."""
     for step in document.in_state(StepState.QUEUED):
         step.become(StepState.FAILED, at=at, reason="An administrator cleared the queue that its command was in.")
+    for step in document.in_state(StepState.PENDING, StepState.WAITING):
+        if step.action != RELEASE:
+            step.become(StepState.FAILED, at=at, reason="An administrator cleared the queue before its turn came.")
 
 
 def _complaint(result: CommandResult) -> str:

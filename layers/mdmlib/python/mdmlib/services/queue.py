@@ -1,13 +1,14 @@
 """What administrators do to command queues: clear them, and take single commands back."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from pynamodb.exceptions import UpdateError
 
 from mdmlib.apple.command import MAX_COMMAND_UUID_LENGTH
-from mdmlib.errors import ConflictError, NotFoundError, PicoMDMError
+from mdmlib.errors import ConflictError, NotFoundError, PicoMDMError, UnavailableError
 from mdmlib.observability import logger
+from mdmlib.services.plan_document import kind_of
 from mdmlib.services.sweep import SweepQueue
 from mdmlib.store import tables
 from mdmlib.store.command_queue import CommandQueueStore, place_of
@@ -22,10 +23,19 @@ _DELETED: Final = "deleted"
 class CommandQueues:
     """The queues of enrollments. A device that was given a command already may do it all the same, and report on it."""
 
-    def __init__(self, *, enrollments: EnrollmentStore, queue: CommandQueueStore, sweeps: SweepQueue) -> None:
+    def __init__(
+        self,
+        *,
+        enrollments: EnrollmentStore,
+        queue: CommandQueueStore,
+        sweeps: SweepQueue,
+        tell_plan: Callable[[str, str], object],
+    ) -> None:
+        """``tell_plan`` is told of an enrollment's command of a plan, by its uuid, that was taken back."""
         self._enrollments = enrollments
         self._queue = queue
         self._sweeps = sweeps
+        self._tell_plan = tell_plan
 
     def clear(self, ids: Iterable[str]) -> Mapping[str, PicoMDMError | None]:
         """Drop every command that waits for these enrollments; say of each what went wrong, or None.
@@ -65,6 +75,11 @@ class CommandQueues:
                 field="command_uuid",
             )
         logger.info("Command cancelled", enrollment_id=enrollment_id, command_uuid=command_uuid)
+        if kind_of(command_uuid) is not None:
+            try:
+                self._tell_plan(enrollment_id, command_uuid)
+            except UnavailableError:
+                logger.warning("Plan not told that its command was cancelled", enrollment_id=enrollment_id)
 
     def _clear(self, enrollment_id: str, record: Enrollment | None) -> PicoMDMError | None:
         if record is None or record.state == _DELETED:

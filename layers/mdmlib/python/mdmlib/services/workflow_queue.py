@@ -4,7 +4,7 @@ A message is ``{"task": …, …}``:
 
 =============  ==================================================================================
 ``enrolled``   ``enrollment_id``, ``event_id``: a device has enrolled (rule of the bus)
-``result``     ``enrollment_id``, ``command_uuid``: a device answered a plan's command (rules)
+``result``     ``enrollment_id``, ``command_uuid``: a device answered a plan's command (rules), or it was taken back
 ``resume``     ``enrollment_id``, ``kind``, ``run``, ``at``: a delay of a plan is over
 ``job``        ``job``, ``step``: a page of a job that brings blueprints to many
 ``start``      ``enrollment_id``, ``kind``, ``run``, ``options``, ``cause``: a plan that somebody has asked for
@@ -49,6 +49,10 @@ class WorkflowQueue:
         at = int(self._now().timestamp()) + seconds
         message = {"task": RESUME, "enrollment_id": enrollment_id, "kind": kind, "run": run, "at": at}
         self._send(message, delay=min(seconds, LONGEST_DELAY))
+
+    def look_at(self, enrollment_id: str, command_uuid: str) -> None:
+        """Have a plan moved on, one of whose commands an administrator has taken back."""
+        self._send({"task": RESULT, "enrollment_id": enrollment_id, "command_uuid": command_uuid})
 
     def do_page(self, job_id: str, step: int) -> None:
         """Have the next page of a job done."""
