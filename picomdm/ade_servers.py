@@ -1,5 +1,6 @@
 """``picomdm ade servers``, ``ade token``, ``ade account`` and what else is about one of Apple's servers."""
 
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -11,6 +12,8 @@ from picomdm.errors import SetupError
 from picomdm.files import read_file
 
 SERVERS: Final = "/v2/ade-servers"
+_SOON: Final = timedelta(days=30)
+"""As the alarm has it."""
 
 SERVER = Annotated[str, typer.Argument(help="As `picomdm ade servers list` shows it.")]
 
@@ -43,7 +46,7 @@ def list_servers(context: typer.Context, *, _json: JSON = False) -> None:
                     entry["name"],
                     (entry["account"] or {}).get("org_name"),
                     (entry["account"] or {}).get("server_name"),
-                    entry["token_expires_at"],
+                    _until(operator, entry),
                     (entry["problem"] or {}).get("detail"),
                 )
                 for entry in found
@@ -216,7 +219,7 @@ def _show(operator: Operator, server: dict[str, Any]) -> None:
                 "name": server["name"],
                 "organization": account.get("org_name"),
                 "at Apple": account.get("server_name"),
-                "token until": server["token_expires_at"],
+                "token until": _until(operator, server),
                 "asked at": server["base_url"],
                 "problem": problem.get("detail"),
             }
@@ -227,6 +230,16 @@ def _show(operator: Operator, server: dict[str, Any]) -> None:
             )
 
     operator.terminal.answer(server, say)
+
+
+def _until(operator: Operator, server: dict[str, Any]) -> str | None:
+    """Return until when a server's token is good, and a warning when that is soon or over."""
+    if server["token_expires_at"] is None:
+        return None
+    end = datetime.fromisoformat(server["token_expires_at"])
+    left = end - operator.terminal.now()
+    warning = " (ended: renew it)" if left.days < 0 else f" (in {left.days} days: renew it)"
+    return f"{end:%Y-%m-%d}{warning if left < _SOON else ''}"
 
 
 def _write(file: Path, text: str) -> None:

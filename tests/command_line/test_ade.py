@@ -38,6 +38,11 @@ def test_a_server_is_set_up_by_two_commands(picomdm: CommandLine, portal: Portal
 
     assert re.search(r"organization +Example Organization", said.out)
     assert re.search(r"school +Example Organization +\S+-school +20\d\d-", picomdm("ade", "servers", "list").out)
+    file.write_bytes(portal.token(certificate.out, days=380))
+    picomdm("ade", "token", "import", "school", str(file))
+    assert "renew" not in picomdm("ade", "servers", "show", "school").out
+    file.write_bytes(portal.token(certificate.out, days=12.5))
+    assert "(in 12 days: renew it)" in picomdm("ade", "token", "import", "school", str(file), "--force").out
     assert re.search(r"org_phone +\+1 408", picomdm("ade", "account", "school").out)
     file.write_bytes(portal.token(certificate.out, server="other"))
     refused = picomdm("ade", "token", "import", "school", str(file))
