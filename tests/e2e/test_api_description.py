@@ -1,7 +1,7 @@
 """The deployed admin API against its description, by requests that schemathesis makes up of it.
 
-Of each operation some that the description allows and some that it does not, always the same ones; more, and others,
-with ``API_EXAMPLES=50``. Whatever is asked, the answer is one that is described, and never a failure of the server.
+Of each operation one that the description allows and one that it does not, always the same ones; more, and others, with
+``API_EXAMPLES=50``. Whatever is asked, the answer is one that is described, and never a failure of the server.
 """
 
 import json
@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 import pytest
 import schemathesis
@@ -26,11 +26,11 @@ from local.stack import Stack
 from tests.api_description import description
 from tests.e2e.stored import scan
 
-EXAMPLES = int(os.environ.get("API_EXAMPLES", "2"))
-SECONDS_AFTER = 60
+EXAMPLES = int(os.environ.get("API_EXAMPLES", "1"))
 
 ELSEWHERE = {
-    "POST /v1/escrowkeyunlock": "asks Apple",
+    "/v1/escrowkeyunlock": "asks Apple",
+    "/proxy/": "asks Apple",
     "PUT /v2/account-driven-enrollment": "asks an issuer, at a URL that is made up",
 }
 """What leads out of this machine."""
@@ -41,8 +41,12 @@ FAILS_BY_CONTRACT = re.compile(r"\w+ /v1/(enqueue|push|queue)/")
 PLAIN = "application/x-plist", "application/x-pem-file", "application/x-x509-ca-cert"
 OF_APPLE = "application/x-apple-aspen-mdm-checkin", "application/x-apple-aspen-config"
 SENT = {"content-type", "if-match", "if-none-match"}
-CHECKED = "status_code_conformance", "content_type_conformance", "response_headers_conformance"
-CHECKED_TOO = "response_schema_conformance", "negative_data_rejection"
+CHECKED = (
+    "status_code_conformance",
+    "content_type_conformance",
+    "response_headers_conformance",
+    "response_schema_conformance",
+)
 
 
 def as_it_is(_: Any, value: Any) -> bytes:
@@ -99,11 +103,11 @@ def _trials(there: Mapping[str, Mapping[str, str]]) -> Iterator[Tried]:
     schema: Any = schemathesis.openapi.from_dict(unsigned | {"components": components})
     for found in schema.get_all_operations():
         operation = found.ok()
-        if operation.label in ELSEWHERE:
+        if any(route in operation.label for route in ELSEWHERE):
             continue
         yield Tried(operation, schemathesis.GenerationMode.POSITIVE)
-        # Of a path and of headers nothing is forbidden.
-        if operation.body or operation.query:
+        # Of paths and headers nothing is forbidden, and what is of queries is tried without a gateway.
+        if operation.body:
             yield Tried(operation, schemathesis.GenerationMode.NEGATIVE)
         if operation.label in there:
             yield Tried(operation, schemathesis.GenerationMode.POSITIVE, there[operation.label])
@@ -153,11 +157,10 @@ def _job() -> dict[str, Any]:
 def _try(tried: Tried, administrator: Administrator) -> list[str]:
     """Send the requests of an operation; return what is wrong with their answers."""
     problems: list[str] = []
-    fixed = {"path_parameters": dict(tried.path_parameters)} if tried.path_parameters else {}
-    cases = tried.operation.as_strategy(generation_mode=tried.mode, **fixed).filter(_can_be_sent)
-    checks = CHECKS.get_by_names([*CHECKED, *(CHECKED_TOO if "/v2/" in tried.operation.path else CHECKED_TOO[:1])])
-
-    def send(case: Any) -> None:
+    # In a query, 1 is true and nothing is none, which no schema says.
+    negative_too = "/v2/" in tried.operation.path and not tried.operation.query
+    checks = CHECKS.get_by_names([*CHECKED, *(["negative_data_rejection"] if negative_too else [])])
+    for case in _cases(tried):
         answer = _send(case, administrator)
         is_failure = answer.status_code >= 500 and answer.status_code != 503
         if is_failure and not FAILS_BY_CONTRACT.match(tried.operation.label):
@@ -168,30 +171,38 @@ def _try(tried: Tried, administrator: Administrator) -> list[str]:
             problems.append(f"{tried.operation.label}: {error}")
         except BaseExceptionGroup as group:
             problems.extend(f"{tried.operation.label}: {error}" for error in group.exceptions)
+    return problems
 
-    with_cases: Any = given(cases)
-    # Who has nothing to say but a path and a header says much the same each time.
-    is_varied = tried.operation.body or tried.operation.query
+
+def _cases(tried: Tried) -> list[Any]:
+    """Make requests up; the first one that hypothesis thinks of has nothing in it, and is left out."""
+    fixed = {"path_parameters": dict(tried.path_parameters)} if tried.path_parameters else {}
+    strategy = tried.operation.as_strategy(generation_mode=tried.mode, **fixed).filter(_can_be_sent)
+    made: list[Any] = []
+    with_cases: Any = given(strategy)
     as_many: Any = settings(
-        max_examples=EXAMPLES if is_varied else (EXAMPLES + 1) // 2,
+        max_examples=EXAMPLES + 1,
         derandomize="API_EXAMPLES" not in os.environ,
         database=None,
         deadline=None,
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )
+
+    def keep(case: Any) -> None:
+        made.append(case)
+
     # Of some operations nothing can be made up that the description would not allow.
     with suppress(Unsatisfiable):
-        as_many(with_cases(send))()
-    return problems
+        as_many(with_cases(keep))()
+    return made[-EXAMPLES:]
 
 
 def _can_be_sent(case: Any) -> bool:
     """Leave out paths that are another route's, or none's, before our functions are asked."""
-    return all(
-        str(value).isprintable() and "/" not in str(value) and str(value).strip(". ")
-        for value in (case.path_parameters or {}).values()
-    )
+    # They are percent-encoded by now.
+    names = [unquote(str(value)) for value in (case.path_parameters or {}).values()]
+    return all(name.isprintable() and not set(name) & set("/%") and name.strip(". ") for name in names)
 
 
 def _send(case: Any, administrator: Administrator) -> Any:
