@@ -1,8 +1,10 @@
 """ETags of ``/v2``: asked for only when it changed, changed only when it did not."""
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -172,6 +174,8 @@ def test_the_description_says_what_can_be_changed_on_a_condition() -> None:
     }
 
     assert conditional == set(CONDITIONAL)
+    table = (Path(__file__).parents[2] / "docs" / "api.md").read_text().partition("| Takes `If-Match` | |")[2]
+    assert set(re.findall(r"`(/v2/[^`]+)`", table.partition("\n\n")[0])) == conditional
 
 
 def _key(path: str) -> dict[str, Any]:
