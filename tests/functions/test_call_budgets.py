@@ -13,6 +13,7 @@ from functions.connect import app as connect
 from functions.enroll import app as enroll
 from local.emulator import Emulator
 from mdmlib import runtime
+from mdmlib.services.blueprint_content import Content
 from mdmlib.services.push_jobs import PushSelection
 from mdmlib.settings import Settings
 from mdmlib.store import tables
@@ -364,3 +365,41 @@ def test_a_crl_costs_a_query_once_in_five_minutes(site: Site) -> None:
 
     assert site(http_event("GET", "/crl/scep.crl"), enroll) == {QUERY: 1}
     assert site(http_event("GET", "/crl/scep.crl"), enroll) == {}
+
+
+def test_what_enrolls_where_there_are_no_blueprints_costs_four_reads(site: Site) -> None:
+    site.proxy.reset()
+    runtime.workflow().receive(json.dumps({"task": "enrolled", "enrollment_id": UDID, "event_id": "e-1"}))
+
+    assert dict(site.proxy.counts) == {QUERY: 2, BATCH_GET: 1, GET: 1}
+
+
+def test_a_plan_costs_two_reads_and_one_transaction_for_a_command_that_is_done(site: Site) -> None:
+    for name in ("one", "two"):
+        profile = {"PayloadType": "Configuration", "PayloadIdentifier": name, "PayloadUUID": name, "PayloadVersion": 1}
+        runtime.stored_profiles().put(name, plistlib.dumps(profile | {"PayloadContent": []}))
+    runtime.blueprints().put("b", Content(profiles=["one", "two"]))
+    works = runtime.workflow()
+
+    def receive(**message: str) -> dict[str, int]:
+        site.proxy.reset()
+        works.receive(json.dumps({"enrollment_id": UDID, **message}))
+        return dict(site.proxy.counts)
+
+    def report(**fields: Any) -> str:
+        """Report on the first command that waits: what plans cost devices is nothing."""
+        pending = runtime.command_queue().first_page(UDID).pending[0]
+        done = site.device.report("Acknowledged", pending.command_uuid, **fields)
+        assert site(done) == {QUERY: 1, TRANSACT: 1, PUT_EVENTS: 1}
+        return pending.command_uuid
+
+    queued = {TRANSACT: 1, PUT_EVENTS: 1, SEND_BATCH: 1}
+    assert receive(task="enrolled", event_id="e-1") == {QUERY: 2, BATCH_GET: 1, GET: 2, PUT: 1, **queued}
+    # A profile each; then both commands are queued at once.
+    assert receive(task="result", command_uuid=report(ProfileList=[])) == {BATCH_GET: 1, GET: 3, PUT: 2, **queued}
+    first = report()
+    assert receive(task="result", command_uuid=first) == {BATCH_GET: 1, GET: 1, TRANSACT: 1}
+    assert receive(task="result", command_uuid=first) == {BATCH_GET: 1, SEND_BATCH: 1}
+    # That was the last one: an event tells of the plan, and leaves the outbox.
+    last = {BATCH_GET: 1, GET: 1, TRANSACT: 1, PUT_EVENTS: 1, DELETE: 1}
+    assert receive(task="result", command_uuid=report()) == last
