@@ -14,6 +14,7 @@ from local.device.cms import Identity
 from local.device.command import ACKNOWLEDGED, COMMAND_FORMAT_ERROR, ERROR, Answer, Command, error
 from local.device.configuration_profile import ConfigurationProfile, ProfileError
 from local.device.errors import DeviceError, Unenrolled
+from local.device.filevault import FileVault
 from local.device.hardware import Hardware, Platform
 from local.device.information import Condition, device_information, needed_right, security_info
 from local.device.profile import BOOTSTRAP_TOKEN, MDM_PAYLOAD, EnrollmentMode, EnrollmentProfile
@@ -88,6 +89,11 @@ class CommandExecutor:
         self.applications: dict[str, dict[str, Any]] = {}
         """Managed ones, by bundle identifier: their entry of ManagedApplicationList."""
 
+    @property
+    def filevault(self) -> FileVault:
+        """The Mac's disk."""
+        return self._state.filevault
+
     def instruct(self, status: str, *, times: int = 1, request_type: str | None = None) -> None:
         """Answer the next commands (of one request type) with NotNow, Error or CommandFormatError, doing nothing."""
         self._instructions.extend([(status, request_type)] * times)
@@ -144,7 +150,17 @@ class CommandExecutor:
 
     def security_info(self, _fields: Mapping[str, Any]) -> Answer:
         """Tell of passcode, encryption and management."""
-        return Answer(fields={"SecurityInfo": security_info(self._owner.hardware, self._condition())})
+        told = security_info(self._owner.hardware, self._condition())
+        if self._owner.hardware.platform is Platform.MACOS:
+            told |= self._state.filevault.security_info()
+        return Answer(fields={"SecurityInfo": told})
+
+    def rotate_filevault_key(self, fields: Mapping[str, Any]) -> Answer:
+        """Make another recovery key for whoever knows the present one."""
+        envelope = self._state.filevault.rotate(fields)
+        if envelope is None:
+            return error(5, _OWN_ERRORS, "The recovery key is another one, or there is none.")
+        return Answer(fields={"RotateResult": {"EncryptedNewRecoveryKey": envelope}})
 
     def _condition(self) -> Condition:
         return Condition(
@@ -194,6 +210,8 @@ class CommandExecutor:
             except DeviceError as failed:
                 return error(_INSTALLATION_FAILED, _INSTALLATION_ERRORS, str(failed))
         self.profiles[profile.identifier] = profile
+        if self._owner.hardware.platform is Platform.MACOS:
+            self._state.filevault.heed(profile)
         return Answer(afterwards=afterwards)
 
     def remove_profile(self, fields: Mapping[str, Any]) -> Answer:
@@ -349,6 +367,7 @@ _CARRY_OUT: Final[Mapping[str, Callable[[CommandExecutor, Mapping[str, Any]], An
     "RemoveProfile": CommandExecutor.remove_profile,
     "RequestUnlockToken": CommandExecutor.request_unlock_token,
     "Restrictions": CommandExecutor.restrictions,
+    "RotateFileVaultKey": CommandExecutor.rotate_filevault_key,
     "SecurityInfo": CommandExecutor.security_info,
     "Settings": CommandExecutor.settings,
     "UserConfigured": CommandExecutor.configured,

@@ -151,9 +151,6 @@ def security_info(hardware: Hardware, condition: Condition) -> dict[str, Any]:
     management = {"IsUserEnrollment": condition.is_user_enrollment}
     if hardware.platform is Platform.MACOS:
         return {
-            "FDE_Enabled": False,
-            "FDE_HasPersonalRecoveryKey": False,
-            "FDE_HasInstitutionalRecoveryKey": False,
             "SystemIntegrityProtectionEnabled": True,
             "FirewallSettings": {
                 "FirewallEnabled": True,

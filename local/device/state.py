@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from local.device.filevault import FileVault
+
 
 @dataclass
 class DeviceState:
@@ -13,3 +15,4 @@ class DeviceState:
     options: dict[str, Any] = field(default_factory=dict)
     passcode_present: bool = True
     lost_mode: bool = False
+    filevault: FileVault = field(default_factory=FileVault)

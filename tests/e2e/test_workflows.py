@@ -91,21 +91,26 @@ def must(administrator: Administrator, method: str, path: str, document: Any = N
     return answer.json() if answer.content else None
 
 
-def plan_of(administrator: Administrator, device: SimulatedDevice) -> dict[str, Any]:
+def plan_of(administrator: Administrator, device: SimulatedDevice, kind: str = "blueprints") -> dict[str, Any]:
     plans = must(administrator, "GET", f"/v2/plans?enrollment_id={device.enrollment_id}")["plans"]
-    return dict(plans[0]) if plans else {"state": "none", "steps": []}
+    return next((dict(plan) for plan in plans if plan["kind"] == kind), {"state": "none", "steps": []})
 
 
-def live(administrator: Administrator, device: SimulatedDevice, until: Callable[[dict[str, Any]], bool]) -> list[str]:
+def live(
+    administrator: Administrator,
+    device: SimulatedDevice,
+    until: Callable[[dict[str, Any]], bool],
+    kind: str = "blueprints",
+) -> list[str]:
     """Let the device connect until its plan is as it should be; return what it was told to do."""
     done: list[str] = []
     end = time.monotonic() + SECONDS
     while time.monotonic() < end:
         done += [f"{one.request_type} {one.status}" for one in device.connect()]
-        if until(plan_of(administrator, device)):
+        if until(plan_of(administrator, device, kind)):
             return done
         time.sleep(0.2)
-    pytest.fail(f"The plan is {plan_of(administrator, device)}; done: {done}.")
+    pytest.fail(f"The plan is {plan_of(administrator, device, kind)}; done: {done}.")
 
 
 def is_over(plan: dict[str, Any]) -> bool:
@@ -137,6 +142,36 @@ def test_a_mac_in_setup_assistant_gets_account_profiles_and_app_and_is_let_go_al
     assert {f"{blueprint}.one", f"{blueprint}.two"} <= set(device.commands.profiles)
     plan = plan_of(administrator, device)
     assert (plan["state"], plan["cause"]) == ("failed", "enrollment")
+
+
+def test_the_recovery_key_of_a_mac_is_escrowed_rotated_and_revealed_to_whoever_says_why(
+    administrator: Administrator, make_device: MakeDevice, link: str
+) -> None:
+    device = make_device(Hardware.mac())
+    device.install(device.download_profile(link))
+
+    def lived(kind: str) -> None:
+        administrator.picomdm("plans", "start", kind, device.enrollment_id)
+        live(administrator, device, is_over, kind)
+        plan = plan_of(administrator, device, kind)
+        assert plan["state"] == "done", plan
+
+    def revealed() -> object:
+        return administrator.picomdm(
+            "escrow", "reveal", device.hardware.serial_number, "filevault_key", "--reason", "its user forgot"
+        )["value"]
+
+    lived("filevault_enable")
+    first = device.commands.filevault.recovery_key
+    assert first
+    assert revealed() == first
+    lived("filevault_rotate")
+    second = device.commands.filevault.recovery_key
+    assert second != first
+    assert revealed() == second
+    lived("inventory")
+    known = administrator.picomdm("inventory", "show", device.enrollment_id)["keys"]
+    assert (known["fde_enabled"], known["prk_escrowed"]) == (True, True)
 
 
 def test_a_device_that_goes_away_and_enrolls_anew_is_configured_anew(
