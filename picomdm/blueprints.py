@@ -92,6 +92,12 @@ def set_(
     serials: Annotated[
         list[str] | None, typer.Option("--serial", help="Only for this serial number; may be repeated.")
     ] = None,
+    ade_profile: Annotated[
+        str | None, typer.Option("--ade-profile", help="The ADE profile that its devices get before they enroll.")
+    ] = None,
+    ade_servers: Annotated[
+        list[str] | None, typer.Option("--ade-server", help="Only for devices of this server's list; may be repeated.")
+    ] = None,
     on_change: Annotated[bool, typer.Option(help="Bring devices to it whenever it changes.")] = False,
     _json: JSON = False,
 ) -> None:
@@ -101,10 +107,11 @@ def set_(
     given = {
         "profiles": profiles,
         "apps": [*({"app": app} for app in apps or ()), *({"manifest_url": url} for url in manifests or ())],
+        "ade_profile": ade_profile,
         "apply_on_change": on_change,
     }
     document |= {key: value for key, value in given.items() if value}
-    conditions = {"platforms": platforms, "tags": tags, "serial_numbers": serials}
+    conditions = {"platforms": platforms, "tags": tags, "serial_numbers": serials, "ade_servers": ade_servers}
     if chosen := {key: value for key, value in conditions.items() if value}:
         document["conditions"] = {**document.get("conditions", {}), **chosen}
     stored = operator.api.request("PUT", f"{PATH}/{path_part(name)}", document=document, repeatable=True)

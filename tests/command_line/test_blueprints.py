@@ -39,6 +39,8 @@ def test_a_blueprint_is_made_of_options_or_a_file_shown_and_deleted(
     file.write_text(shown.out)
     again = picomdm("blueprints", "set", "macs", str(file), "--tag", "lab", "--json")
     assert (again.document["revision"], again.document["conditions"]["tags"]) == (2, ["lab"])
+    missing = picomdm("blueprints", "set", "macs", "--ade-profile", "pupils", "--ade-server", "school")
+    assert (missing.code, "pupils" in missing.err) == (1, True)
     assert "macs" in picomdm("blueprints", "list").out
     assert picomdm("blueprints", "set", "macs", "-", stdin="[]").code == 2
     assert picomdm("blueprints", "delete", "macs").code == 0
