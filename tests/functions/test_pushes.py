@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from functions.commands import app as commands
+from local.aws_proxy import AwsProxy, Error
 from local.emulator import Emulator
 from mdmlib import runtime
 from mdmlib.errors import UnavailableError
@@ -13,7 +14,7 @@ from mdmlib.services.push_queue import PushMessage
 from mdmlib.settings import Settings
 from mdmlib.store import tables
 from mdmlib.store.sealing import Sealer
-from mdmlib.store.tables import Enrollment
+from mdmlib.store.tables import Enrollment, PushJob
 from tests.api_description import DescribedGateway
 from tests.deployment import Clock
 from tests.fleet import TOPIC, Fleet
@@ -112,6 +113,17 @@ def test_a_page_that_comes_twice_is_counted_once(fleet: Fleet, gateway: Gateway)
 
     told = gateway.get(f"/v2/pushes/{answer.document['id']}").document
     assert (told["woken"], told["progress"]) == (2, 1)
+
+
+def test_a_job_of_which_a_part_could_not_be_queued_is_none(proxy: AwsProxy, fleet: Fleet, gateway: Gateway) -> None:
+    proxy.disturb("sqs.SendMessage", Error(500), times=None, skip=1)
+
+    assert gateway.post("/v2/pushes", {"all": True}).status == 503
+
+    proxy.reset()
+    assert list(PushJob.query("push_job")) == []
+    fleet.sweep()
+    assert woken(fleet) == []
 
 
 def test_a_page_whose_successor_could_not_be_asked_for_comes_again(

@@ -8,12 +8,13 @@ is once to APNs, but nobody is counted twice.
 
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from botocore.exceptions import BotoCoreError, ClientError
-from pynamodb.exceptions import DoesNotExist, UpdateError
+from pynamodb.exceptions import DoesNotExist, PynamoDBException, UpdateError
 
 from mdmlib.errors import MalformedBodyError, NotFoundError, UnavailableError
 from mdmlib.services.enqueue import EnqueueService
@@ -73,7 +74,8 @@ class PushJobs:
     def start(self, selection: PushSelection, *, expiration: int | None) -> PushJob:
         """Begin to wake a selection. ``expiration`` is epoch seconds, for APNs.
 
-        Raises :class:`~mdmlib.errors.UnavailableError` when not all of it could be queued: ask again then.
+        Raises :class:`~mdmlib.errors.UnavailableError` when not all of it could be queued: ask again then. There is no
+        job in that case, and nothing that was queued finds one.
         """
         now = self._now()
         if selection.ids is None:
@@ -90,8 +92,13 @@ class PushJobs:
             ttl=int((now + _KEPT).timestamp()),
         )
         job.save(PushJob.name.does_not_exist())
-        for number, part in enumerate(parts):
-            self._request({"task": PUSH_JOB, "job": job.name, "part": number, "page": 0, **part})
+        try:
+            for number, part in enumerate(parts):
+                self._request({"task": PUSH_JOB, "job": job.name, "part": number, "page": 0, **part})
+        except UnavailableError:
+            with suppress(PynamoDBException):
+                job.delete()
+            raise
         return job
 
     def get(self, job_id: str) -> PushJob:
