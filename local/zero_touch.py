@@ -71,7 +71,9 @@ def sync(life: Life) -> str:
     life.customer.hear(
         lambda heard: heard.topic.startswith("dep.") and serial_number in str(heard.document), what="the device"
     )
-    return f"{read['devices']} in the list, {read['assigned']} given a profile"
+    # A run of the schedule may have been quicker: what the device got says more than what the last run did.
+    wanted = device["wanted"]
+    return f"{device['model']} {serial_number} has the profile “{wanted['profile']}”, by the rule “{wanted['rule']}”"
 
 
 def unbox(life: Life) -> str:
