@@ -45,6 +45,7 @@ from tests.deployment import Clock, TableNames
 
 UNIT = Path(__file__).parent / "unit"
 END_TO_END = Path(__file__).parent / "e2e"
+ANYTHING_ASKED = END_TO_END / "test_api_description.py"
 RSA_KEYS = 32
 """So many keys in a row are different."""
 
@@ -62,8 +63,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneStack:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the end-to-end tests first: one process has them all, and they take longest."""
-    items.sort(key=lambda item: not item.path.is_relative_to(END_TO_END))
+    """Put the end-to-end tests first: one process has them all, and they take longest.
+
+    The one that asks for anything at all comes last of them: what it makes, workers of the stack are busy with.
+    """
+    items.sort(key=lambda item: (not item.path.is_relative_to(END_TO_END), item.path == ANYTHING_ASKED))
 
 
 @pytest.fixture(autouse=True)
