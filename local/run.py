@@ -238,7 +238,7 @@ def _guide(stage: Stage, udid: str, progress: Progress) -> None:
             f'--user "$AWS_ACCESS_KEY_ID:$AWS_SECRET_ACCESS_KEY" '
             f"\"$PICOMDM_ADMIN_URL/v1/commands\" -d '{body}'"
         ),
-        "Lock it, and wait for its answer:": f"{command} command send {udid} DeviceLock message='Hello' --wait 1m",
+        "Lock it, and wait for its answer:": f"{command} commands send {udid} DeviceLock message='Hello' --wait 1m",
         "Enroll another simulated device, that stays until Ctrl-C:": (
             f"{python} -m local.device --model mac --trust {_short(world.trust)} --apns {world.apns_control} "
             f'--enroll "$({command} enroll link)"'

@@ -1,5 +1,6 @@
 """The admin API on this machine: the real functions behind a small HTTP server."""
 
+import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -18,6 +19,8 @@ class AdminServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.gateway = Gateway(handle)
         self.requests: list[tuple[str, str, dict[str, str]]] = []
+        # A function has one request at a time, and powertools keeps it where the next one is put.
+        self.lock = threading.Lock()
 
     @property
     def url(self) -> str:
@@ -34,7 +37,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.requests.append((self.command, self.path, headers))
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         query = dict(parse_qsl(url.query))
-        answer = self.server.gateway.request(self.command, path, body or None, headers=headers, query=query)
+        with self.server.lock:
+            answer = self.server.gateway.request(self.command, path, body or None, headers=headers, query=query)
         self.send_response(answer.status)
         for name, value in answer.headers.items():
             self.send_header(name, value)

@@ -227,6 +227,9 @@ def test_a_tail_shows_events_as_they_come_and_leaves_nothing(stack: str, aws: Em
     assert _left_of_tails(aws, stack) == ([], [])
 
 
+# A call that is interrupted while it connects leaves its socket to the garbage collector.
+@pytest.mark.filterwarnings("ignore:.*unclosed <socket:ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_tail_that_is_ended_leaves_nothing(stack: str, aws: Emulator, picomdm: CommandLine) -> None:
     with _when_a_tail_watches(aws, stack, lambda: os.kill(os.getpid(), signal.SIGTERM)):
         said = picomdm("events", "tail")
