@@ -12,8 +12,10 @@ from tests.chaos.kinds import OfDevice
 _FIRST_ENROLLMENT = itertools.count()
 
 
-class ProfileDownload(OfDevice):
-    name, function = "enrollment profile", "enroll"
+class _WithLink(OfDevice):
+    """A device that is not enrolled yet: the link is all that is known of it."""
+
+    function = "enroll"
 
     def start(self) -> None:
         self.link = self.site.new_link()
@@ -22,6 +24,10 @@ class ProfileDownload(OfDevice):
     @property
     def mark(self) -> str:
         return self.link.key
+
+
+class ProfileDownload(_WithLink):
+    name = "enrollment profile"
 
     def ask(self) -> None:
         self.patience.again(lambda: self.device.download_profile(self.link.url))
@@ -30,17 +36,9 @@ class ProfileDownload(OfDevice):
         assert not self.device.violations, self.device.violations
 
 
-class ScepIssue(OfDevice):
-    name, function = "SCEP PKCSReq", "enroll"
+class ScepIssue(_WithLink):
+    name = "SCEP PKCSReq"
     profile: EnrollmentProfile
-
-    def start(self) -> None:
-        self.link = self.site.new_link()
-        self.device = self.patience.device()
-
-    @property
-    def mark(self) -> str:
-        return self.link.key
 
     def prepare(self) -> None:
         self.profile = self.device.download_profile(self.link.url)

@@ -93,7 +93,15 @@ class InstallProfile(_Installs):
         return {"RequestType": "InstallProfile", "Payload": profile}
 
 
-class RemoveProfile(Send):
+class _Removes(Send):
+    """Removes what has left its blueprint."""
+
+    def learn(self, step: Step, plan: PlanDocument, device: PlannedDevice, answer: Mapping[str, Any]) -> None:  # noqa: ARG002 - as an Action
+        """Forget it."""
+        plan.forget_installed(step.detail["name"])
+
+
+class RemoveProfile(_Removes):
     """Removes a profile that has left its blueprint."""
 
     def command(self, step: Step, plan: PlanDocument, _device: PlannedDevice) -> Mapping[str, Any]:
@@ -103,10 +111,6 @@ class RemoveProfile(Send):
             plan.forget_installed(step.detail["name"])
             raise Unneeded("It is not installed.")
         return {"RequestType": "RemoveProfile", "Identifier": identifier}
-
-    def learn(self, step: Step, plan: PlanDocument, device: PlannedDevice, answer: Mapping[str, Any]) -> None:  # noqa: ARG002 - as an Action
-        """Forget it."""
-        plan.forget_installed(step.detail["name"])
 
 
 class InstallApp(_Installs):
@@ -154,7 +158,7 @@ class InstallApp(_Installs):
         return _by_manifest(self._apps.manifest_url(app))
 
 
-class RemoveApp(Send):
+class RemoveApp(_Removes):
     """Removes an app that has left its blueprint."""
 
     def command(self, step: Step, plan: PlanDocument, _device: PlannedDevice) -> Mapping[str, Any]:
@@ -164,10 +168,6 @@ class RemoveApp(Send):
             plan.forget_installed(step.detail["name"])
             raise Unneeded("It is not installed.")
         return {"RequestType": "RemoveApplication", "Identifier": bundle_id}
-
-    def learn(self, step: Step, plan: PlanDocument, device: PlannedDevice, answer: Mapping[str, Any]) -> None:  # noqa: ARG002 - as an Action
-        """Forget it."""
-        plan.forget_installed(step.detail["name"])
 
 
 class SendCommand(_Installs):
