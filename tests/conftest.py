@@ -38,6 +38,7 @@ from local.ade.client import AdeSimulator
 from local.aws_proxy import AwsProxy
 from local.emulator import Emulator
 from mdmlib import runtime
+from mdmlib.runtime import clients
 from mdmlib.settings import Settings
 from mdmlib.store.sealing import Sealer
 from tests import deployment, interruptions
@@ -112,7 +113,7 @@ def _few_rsa_keys() -> Iterator[None]:
 @pytest.fixture(scope="session", autouse=True)
 def _one_client_for_each_environment() -> Iterator[None]:
     # Each test's runtime would make its own: five clients take longer than most tests do.
-    make = runtime._client
+    make = clients._client
 
     @cache
     def made(service: str, options: str, _environment: frozenset[tuple[str, str]]) -> Any:
@@ -123,7 +124,7 @@ def _one_client_for_each_environment() -> Iterator[None]:
         return made(service, json.dumps(options), environment)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runtime, "_client", client)
+        patch.setattr(clients, "_client", client)
         yield
 
 

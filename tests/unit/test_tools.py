@@ -91,6 +91,6 @@ def test_make_lists_every_target_that_one_types() -> None:
 
 
 def test_the_layer_keeps_the_descriptions_of_all_services_that_functions_use() -> None:
-    runtime = (build.REPOSITORY / "layers/mdmlib/python/mdmlib/runtime.py").read_text()
+    clients = (build.REPOSITORY / "layers/mdmlib/python/mdmlib/runtime/clients.py").read_text()
 
-    assert set(re.findall(r'\b_client\("([a-z0-9-]+)"', runtime)) == build.SERVICES
+    assert set(re.findall(r'\b_client\("([a-z0-9-]+)"', clients)) == build.SERVICES
