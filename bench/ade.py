@@ -19,7 +19,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from botocore.model import OperationModel
 from cryptography.hazmat.primitives.serialization import Encoding
 from rich.console import Console
 from rich.table import Table
@@ -31,6 +30,7 @@ from mdmlib.observability import logger
 from mdmlib.services.ade_assignment_rules import Rule
 from mdmlib.services.ade_sync import AdeSyncs
 from mdmlib.store.ade_devices import AdeDeviceStore
+from tests.aws_calls import watch
 from tests.deployment import Resources, create_tables, environment_of
 
 DEVICES: Final = int(os.environ.get("BENCH_ADE_DEVICES", "100000"))
@@ -82,24 +82,23 @@ class Reader:
     def read(self) -> list[Stretch]:
         """Read the list to its end, and give devices their profiles if a rule says so."""
         clients = [runtime.dynamodb_client(), runtime.events_client()]
-        for client in clients:
-            client.meta.events.register("after-call.*.*", self._look)
+        ends = [watch(client, after=self._look) for client in clients]
         asked = self.control.requests()
         self.asked_for.append(self.server)
         while self.asked_for:
             self._runs += 1
             until = time.monotonic() + LAMBDA_SECONDS
             self.syncs.run(self.asked_for.pop(), seconds_left=partial(_seconds_until, until))
-        for client in clients:
-            client.meta.events.unregister("after-call.*.*", self._look)
+        for end in ends:
+            end()
         self._calls["Apple"] = len(self.control.requests(after=asked[-1]["number"] if asked else 0))
         self._note(DEVICES)
         return self.stretches
 
-    def _look(self, *, model: OperationModel, parsed: dict[str, Any], **_: object) -> None:
+    def _look(self, operation: str, answer: dict[str, Any]) -> None:
         """Count a call; what is written of how far the list was read tells how far that is."""
-        self._calls[model.name] += 1
-        counts = parsed.get("Attributes", {}).get("counts", {}).get("S")
+        self._calls[operation] += 1
+        counts = answer.get("Attributes", {}).get("counts", {}).get("S")
         if counts and self._marks and json.loads(counts).get("devices", 0) >= self._marks[0]:
             self._note(self._marks.pop(0))
 

@@ -20,14 +20,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from botocore.model import OperationModel
 from rich.console import Console
 from rich.table import Table
 
 from local.emulator import Emulator
+from mdmlib import runtime
 from mdmlib.observability import logger
 from mdmlib.services.blueprint_content import Content
 from mdmlib.services.blueprint_plans import Wanted
+from tests.aws_calls import watch
 from tests.deployment import Clock, Resources, create_sealer, create_tables
 from tests.fleet import Fleet, FleetDevice
 from tests.workflows import Works
@@ -66,8 +67,8 @@ class Meter:
 
     def __init__(self, emulator: Emulator) -> None:
         self._side: Side | None = None
-        for client in (emulator.dynamodb, emulator.events, emulator.s3, emulator.sqs):
-            client.meta.events.register("after-call.*.*", self._count)
+        for client in (runtime.dynamodb_client(), emulator.events, emulator.s3, emulator.sqs):
+            watch(client, after=self._count)
 
     @contextmanager
     def on(self, side: Side) -> Iterator[None]:
@@ -79,9 +80,9 @@ class Meter:
             self._side = None
             side.cpu += time.process_time() - begun
 
-    def _count(self, *, model: OperationModel, **_: object) -> None:
-        if self._side is not None and model.name not in _POLLERS:
-            self._side.calls[model.name] += 1
+    def _count(self, operation: str, _: object) -> None:
+        if self._side is not None and operation not in _POLLERS:
+            self._side.calls[operation] += 1
 
 
 class Mac:

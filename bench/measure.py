@@ -13,17 +13,17 @@ import time
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any, Final, cast
 
 import boto3
 from botocore import xform_name
-from botocore.model import OperationModel
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 
 from mdmlib import runtime
+from tests.aws_calls import watch
 
 BATCHES: Final = int(os.environ.get("BENCH_BATCHES", "20"))
 BATCH: Final = int(os.environ.get("BENCH_BATCH", "20"))
@@ -140,18 +140,17 @@ class Recorder:
 
     def __init__(self, request: Callable[[], object]) -> None:
         self.calls: list[tuple[str, str, dict[str, Any]]] = []
-        ours = [
-            runtime.dynamodb_client(),
-            runtime.dynamodb_batch_client(),
-            runtime.events_client(),
-            runtime.sqs_client(),
-            runtime.s3_client(),
+        ours: list[tuple[str, Any]] = [
+            ("dynamodb", runtime.dynamodb_client()),
+            ("dynamodb", runtime.dynamodb_batch_client()),
+            ("events", runtime.events_client()),
+            ("sqs", runtime.sqs_client()),
+            ("s3", runtime.s3_client()),
         ]
-        for client in ours:
-            client.meta.events.register("provide-client-params.*.*", self._record)
+        ends = [watch(client, before=partial(self._record, service)) for service, client in ours]
         request()
-        for client in ours:
-            client.meta.events.unregister("provide-client-params.*.*", self._record)
+        for end in ends:
+            end()
         self._methods = [
             (getattr(_plain_client(service), xform_name(operation)), params)
             for service, operation, params in self.calls
@@ -167,11 +166,11 @@ class Recorder:
         """How many items of DynamoDB the calls write."""
         return sum(_written(operation, params) for _, operation, params in self.calls)
 
-    def _record(self, params: dict[str, Any], model: OperationModel, **_: object) -> None:
-        copy = deepcopy(params)
+    def _record(self, service: str, operation: str, parameters: dict[str, Any]) -> None:
+        copy = deepcopy(parameters)
         copy.pop("ClientRequestToken", None)
         _always_true(copy)
-        self.calls.append((str(model.service_model.service_name), str(model.name), copy))
+        self.calls.append((service, operation, copy))
 
 
 @cache

@@ -20,7 +20,7 @@ Whoever needs other settings takes ``dataclasses.replace(settings, …)``. Tests
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -38,6 +38,7 @@ from local.ade.client import AdeSimulator
 from local.aws_proxy import AwsProxy
 from local.emulator import Emulator
 from mdmlib import runtime
+from mdmlib.clients.aws_json import AwsJsonClient
 from mdmlib.runtime import clients
 from mdmlib.settings import Settings
 from mdmlib.store.sealing import Sealer
@@ -113,18 +114,20 @@ def _few_rsa_keys() -> Iterator[None]:
 @pytest.fixture(scope="session", autouse=True)
 def _one_client_for_each_environment() -> Iterator[None]:
     # Each test's runtime would make its own: five clients take longer than most tests do.
-    make = clients._client
+    def once(make: Callable[..., Any]) -> Callable[..., Any]:
+        @cache
+        def made(service: str, options: str, _environment: frozenset[tuple[str, str]]) -> Any:
+            return make(service, **json.loads(options))
 
-    @cache
-    def made(service: str, options: str, _environment: frozenset[tuple[str, str]]) -> Any:
-        return make(service, **json.loads(options))
+        def client(service: str, **options: Any) -> Any:
+            environment = frozenset((name, value) for name, value in os.environ.items() if name.startswith("AWS_"))
+            return made(service, json.dumps(options), environment)
 
-    def client(service: str, **options: Any) -> Any:
-        environment = frozenset((name, value) for name, value in os.environ.items() if name.startswith("AWS_"))
-        return made(service, json.dumps(options), environment)
+        return client
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(clients, "_client", client)
+        for maker in "_client", "_json_client":
+            patch.setattr(clients, maker, once(getattr(clients, maker)))
         yield
 
 
@@ -155,13 +158,19 @@ def tables(aws: Emulator) -> Iterator[TableNames]:
 def _resources(aws: Emulator) -> Iterator[deployment.Resources]:
     resources = deployment.Resources(aws)
     call = BaseClient._make_api_call  # type: ignore[attr-defined]  # the stubs leave it out
+    call_json = AwsJsonClient._make_api_call
 
     def noted(client: BaseClient, operation: str, parameters: Any) -> Any:
         resources.note(client.meta.service_model.service_name, operation, parameters)
         return call(client, operation, parameters)
 
+    def noted_json(client: AwsJsonClient, operation: str, parameters: Any) -> Any:
+        resources.note(client.service.name, operation, parameters)
+        return call_json(client, operation, parameters)
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(BaseClient, "_make_api_call", noted)
+        patch.setattr(AwsJsonClient, "_make_api_call", noted_json)
         yield resources
 
 

@@ -8,6 +8,7 @@ from typing import Final
 from uuid import uuid4
 
 from local.emulator import ACCOUNT, REGION, Emulator
+from mdmlib import runtime
 from mdmlib.settings import Settings
 from mdmlib.store import tables
 from mdmlib.store.sealing import Sealer
@@ -63,8 +64,7 @@ def create_tables(emulator: Emulator) -> TableNames:
     """Create both tables under new names, with the keys and indexes of their item classes, and bind these to them."""
     unique = uuid4().hex[:12]
     names = TableNames(enrollment=f"enrollment-{unique}", resource=f"resource-{unique}")
-    # With a client that is there already: to make one takes longer than most tests do.
-    tables.bind(enrollment_table=names.enrollment, resource_table=names.resource, client=emulator.dynamodb)
+    tables.bind(enrollment_table=names.enrollment, resource_table=names.resource, client=runtime.dynamodb_client())
     for model in (tables.EnrollmentItem, tables.ResourceItem):
         # What the model's own create_table does, without asking first whether there is one.
         model._get_connection().create_table(**model._get_schema(), billing_mode="PAY_PER_REQUEST")

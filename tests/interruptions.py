@@ -1,10 +1,10 @@
 """What happens in between: something else, at exactly one moment of what a service is doing with DynamoDB."""
 
 from collections.abc import Callable
-from functools import partial
-from typing import Any, Final
+from typing import Final, Literal
 
 from mdmlib.store import tables
+from tests.aws_calls import watch
 
 READS: Final = ("GetItem", "BatchGetItem", "Query")
 WRITES: Final = ("PutItem", "UpdateItem", "DeleteItem", "BatchWriteItem", "TransactWriteItems")
@@ -12,12 +12,12 @@ WRITES: Final = ("PutItem", "UpdateItem", "DeleteItem", "BatchWriteItem", "Trans
 
 def after_next_read(act: Callable[[], object]) -> None:
     """Let ``act`` happen once the next read of a record or a queue is answered, before anything follows from it."""
-    _once("after-call", READS, act)
+    _once("after", READS, act)
 
 
 def before_next_write(act: Callable[[], object]) -> None:
     """Let ``act`` happen when all is read and decided, and the next write is about to be sent."""
-    _once("before-call", WRITES, act)
+    _once("before", WRITES, act)
 
 
 def forget() -> None:
@@ -26,18 +26,15 @@ def forget() -> None:
         _registered.pop()()
 
 
-def _once(moment: str, operations: tuple[str, ...], act: Callable[[], object]) -> None:
-    name = f"{moment}.dynamodb.*"
+def _once(moment: Literal["before", "after"], operations: tuple[str, ...], act: Callable[[], object]) -> None:
     waiting = [act]
 
-    def happen(*, model: Any, **_: object) -> None:
+    def happen(operation: str, _: object) -> None:
         # What it does itself reads and writes too.
-        if model.name in operations and waiting:
+        if operation in operations and waiting:
             waiting.pop()()
 
-    events = tables.dynamodb_client().meta.events
-    events.register(name, happen)
-    _registered.append(partial(events.unregister, name, happen))
+    _registered.append(watch(tables.dynamodb_client(), **{moment: happen}))
 
 
 _registered: Final[list[Callable[[], None]]] = []

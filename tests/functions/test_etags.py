@@ -140,7 +140,7 @@ def test_nobody_gets_in_between_the_look_and_the_change(gateway: Gateway, enviro
 def test_a_refused_change_of_filters_leaves_the_rule_as_it_was(gateway: Gateway, environment: Settings) -> None:
     path = make_webhook(gateway)
     rule = f"{environment.stack_name}-webhook-{path.rsplit('/', 1)[1]}"
-    events = runtime.events_client()
+    events = runtime.event_rules_client()
     before = events.describe_rule(Name=rule, EventBusName=environment.event_bus)["EventPattern"]
     etag = etag_of(gateway, path)
     interruptions.before_next_write(lambda: _touch(environment, path))

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 import pytest
@@ -16,6 +16,7 @@ from mdmlib.settings import Settings
 from mdmlib.store import tables
 from mdmlib.store.sealing import Sealer
 from tests.ade_world import AdeWorld
+from tests.aws_calls import watch
 from tests.deployment import Clock
 from tests.event_schemas import assert_conforms
 from tests.interruptions import before_next_write
@@ -84,27 +85,31 @@ class DiedError(Exception):
     pass
 
 
+Moment = Literal["before", "after"]
+
+
 @contextmanager
-def dying(moment: str, number: int) -> Iterator[list[str]]:
+def dying(moment: Moment, number: int) -> Iterator[list[str]]:
     """Let a function die at its so-many-th write: before or after it reached DynamoDB; tell which that was."""
     left, died = [number], list[str]()
     writes = ("UpdateItem", "BatchWriteItem")
 
-    def die(*, model: Any, **_: object) -> None:
-        if model.name in writes and not died:
+    def die(operation: str, _: object) -> None:
+        if operation in writes and not died:
             left[0] -= 1
             if left[0] == 0:
-                died.append(model.name)
+                died.append(operation)
                 raise DiedError
 
-    events = tables.dynamodb_client().meta.events
-    events.register(f"{moment}.dynamodb.*", die)
+    forget = watch(tables.dynamodb_client(), **{moment: die})
     yield died
-    events.unregister(f"{moment}.dynamodb.*", die)
+    forget()
 
 
-@pytest.mark.parametrize("moment", ["before-call", "after-call"])
-def test_wherever_a_function_dies_the_next_one_makes_up_for_it(world: AdeWorld, moment: str) -> None:
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_wherever_a_function_dies_the_next_one_makes_up_for_it(
+    world: AdeWorld, moment: Literal["before", "after"]
+) -> None:
     deaths = []
     for number in count(1):
         name = f"school{number}"

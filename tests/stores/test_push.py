@@ -23,6 +23,7 @@ from mdmlib.services.push_queue import PushMessage, PushQueue, PushTarget
 from mdmlib.services.push_refusals import PushRefusals
 from mdmlib.settings import Settings
 from mdmlib.store.sealing import Sealer
+from tests.aws_calls import watch
 from tests.deployment import Clock
 from tests.fleet import TOPIC, Fleet, FleetDevice
 
@@ -73,14 +74,14 @@ class Worker:
 
     def __post_init__(self) -> None:
         self.sqs = boto3.client("sqs")
-        self.sqs.meta.events.register("provide-client-params.sqs.SendMessageBatch", self._note)
+        watch(self.sqs, before=self._note)
         self.queue = PushQueue(lambda: self.sqs, queue_url=self.fleet.settings.push_queue_url, sealer=self.sealer)
         self.certificates = PushCertificates(sealer=self.sealer, now=self.fleet.clock)
         self.events = self.fleet.events
         self.clients: list[ApnsClient] = []
 
-    def _note(self, params: dict[str, Any], **_: Any) -> None:
-        for entry in params["Entries"]:
+    def _note(self, operation: str, parameters: dict[str, Any]) -> None:
+        for entry in parameters["Entries"] if operation == "SendMessageBatch" else ():
             message = PushMessage.decode(entry["MessageBody"], self.sealer)
             self.sent.append(Sent(entry["DelaySeconds"], message))
 

@@ -100,6 +100,8 @@ class Settings:
     """Where ``/authproxy/`` leads enrolled devices to; empty: nowhere."""
     archive_days: int = 14
     """For so many days the archive keeps events."""
+    url_suffix: str = "amazonaws.com"
+    """What the names of AWS' servers end with in this partition."""
     webhook_url: str = ""
     """The first webhook subscription, made by the template; empty: none."""
 
@@ -174,5 +176,6 @@ class Settings:
             ade_unverified=environment.get("ADE_UNVERIFIED", cls.ade_unverified),
             auth_proxy_url=environment.get("AUTH_PROXY_URL", "").rstrip("/"),
             archive_days=int(environment.get("ARCHIVE_DAYS", cls.archive_days)),
+            url_suffix=environment.get("URL_SUFFIX", cls.url_suffix),
             webhook_url=environment.get("WEBHOOK_URL", ""),
         )

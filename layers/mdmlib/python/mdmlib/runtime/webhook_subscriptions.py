@@ -19,7 +19,7 @@ def webhook_rules() -> "WebhookRules":
     """Return the rules that bring events to the webhook queue."""
     from mdmlib.services.webhook_rules import WebhookRules
 
-    return WebhookRules(runtime.events_client, settings=runtime.settings())
+    return WebhookRules(runtime.event_rules_client, settings=runtime.settings())
 
 
 @cache
@@ -51,7 +51,7 @@ def webhook_replays() -> "WebhookReplays":
     from mdmlib.services.webhook_replays import WebhookReplays
 
     return WebhookReplays(
-        runtime.events_client,
+        runtime.event_rules_client,
         webhooks=runtime.webhooks(),
         rules=runtime.webhook_rules(),
         settings=runtime.settings(),
