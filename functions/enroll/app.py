@@ -5,110 +5,108 @@
 
 from typing import Any
 
-from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
-from aws_lambda_powertools.logging import correlation_paths
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from mdmlib import runtime
-from mdmlib.http import enroll_edge, gateway, monitoring, pages
+from mdmlib.http import enroll_edge, gateway, pages
+from mdmlib.http.device_app import DeviceAnswer, DeviceApp, GatewayRequest
 from mdmlib.observability import logger
 
-app = APIGatewayHttpResolver()
+app = DeviceApp()
 enroll_edge.register_error_handlers(app)
 
 
-@app.get("/health")
-def get_health() -> Response[str]:
+@app.route("GET /health")
+def get_health(_event: GatewayRequest) -> DeviceAnswer:
     """Say that somebody answers."""
-    return monitoring.alive()
+    return enroll_edge.alive()
 
 
-@app.get("/mdm/enroll/<token>")
-def get_profile(token: str) -> Response[Any]:
+@app.route("GET /mdm/enroll/{token}")
+def get_profile(event: GatewayRequest) -> DeviceAnswer:
     """Hand out an enrollment profile to whoever has a link."""
-    return _download(runtime.enrollment_links().profile(token))
+    return _download(event, runtime.enrollment_links().profile(event.parameters["token"]))
 
 
-@app.route("/mdm/enroll", method=["GET", "POST"])
-def enroll_without_link() -> Response[Any]:
+@app.route("GET /mdm/enroll", "POST /mdm/enroll")
+def enroll_without_link(event: GatewayRequest) -> DeviceAnswer:
     """Hand out an enrollment profile by ADE to a device that shows its MachineInfo, else to everybody if it is open."""
-    machine_info = enroll_edge.decode_machine_info(app.current_event)
+    machine_info = enroll_edge.decode_machine_info(event)
     if machine_info is not None:
         return enroll_edge.profile(runtime.ade_enrollment().profile(machine_info))
-    return _download(runtime.enrollment_links().open_profile())
+    return _download(event, runtime.enrollment_links().open_profile())
 
 
-@app.get("/ota/enroll/<token>")
-def begin_ota(token: str) -> Response[Any]:
+@app.route("GET /ota/enroll/{token}")
+def begin_ota(event: GatewayRequest) -> DeviceAnswer:
     """Begin an over-the-air enrollment for whoever has a link."""
-    return _download(runtime.ota_enrollment().profile_service(token))
+    return _download(event, runtime.ota_enrollment().profile_service(event.parameters["token"]))
 
 
-@app.get("/ota/enroll")
-def begin_open_ota() -> Response[Any]:
+@app.route("GET /ota/enroll")
+def begin_open_ota(event: GatewayRequest) -> DeviceAnswer:
     """Begin an over-the-air enrollment for everybody, where the deployment says so."""
-    return _download(runtime.ota_enrollment().profile_service(None))
+    return _download(event, runtime.ota_enrollment().profile_service(None))
 
 
-@app.post("/ota/phase23")
-def continue_ota() -> Response[bytes]:
+@app.route("POST /ota/phase23")
+def continue_ota(event: GatewayRequest) -> DeviceAnswer:
     """Answer the second and the third phase of over-the-air enrollment."""
-    return enroll_edge.profile(runtime.ota_enrollment().answer(gateway.body_of(app.current_event)))
+    return enroll_edge.profile(runtime.ota_enrollment().answer(gateway.body_of(event)))
 
 
-@app.get("/.well-known/com.apple.remotemanagement")
-def discover_service() -> Response[str]:
+@app.route("GET /.well-known/com.apple.remotemanagement")
+def discover_service(event: GatewayRequest) -> DeviceAnswer:
     """Tell a device where to enroll for an account."""
-    query = app.current_event.query_string_parameters
+    query = event.query
     document = runtime.account_driven_enrollment().discover(
         query.get("user-identifier", ""), query.get("model-family", "")
     )
     return enroll_edge.service_discovery(document)
 
 
-@app.post("/mdm/account/<mode>")
-def enroll_account(mode: str) -> Response[bytes]:
+@app.route("POST /mdm/account/{mode}")
+def enroll_account(event: GatewayRequest) -> DeviceAnswer:
     """Hand out an enrollment profile for the person who signed in."""
-    event = app.current_event
-    authorization = gateway.headers_of(event).get("authorization")
+    mode, authorization = event.parameters["mode"], gateway.headers_of(event).get("authorization")
     return enroll_edge.profile(runtime.account_driven_enrollment().profile(mode, authorization, gateway.body_of(event)))
 
 
-@app.get("/mdm")
-def get_page() -> Response[str]:
+@app.route("GET /mdm")
+def get_page(_event: GatewayRequest) -> DeviceAnswer:
     """Tell a person who opened the address that devices report to what it is."""
     return pages.server(runtime.settings().organization)
 
 
-@app.route("/scep", method=["GET", "POST"])
-def scep() -> Response[bytes]:
+@app.route("GET /scep", "POST /scep")
+def scep(event: GatewayRequest) -> DeviceAnswer:
     """Answer a SCEP client."""
-    return enroll_edge.answer_scep(enroll_edge.decode_scep(app.current_event), runtime.certificate_authority())
+    return enroll_edge.answer_scep(enroll_edge.decode_scep(event), runtime.certificate_authority())
 
 
-@app.get("/crl/<name>")
-def get_crl(name: str) -> Response[bytes]:
+@app.route("GET /crl/{name}")
+def get_crl(event: GatewayRequest) -> DeviceAnswer:
     """Hand out which certificates of one of our CAs are revoked."""
-    return enroll_edge.crl(name, runtime.revocation_lists())
+    return enroll_edge.crl(event.parameters["name"], runtime.revocation_lists())
 
 
-@app.get("/repo/<name>")
-def get_repository_file(name: str) -> Response[Any]:
+@app.route("GET /repo/{name}")
+def get_repository_file(event: GatewayRequest) -> DeviceAnswer:
     """Hand out an app's manifest, or lead to its package."""
-    return enroll_edge.repository(name, runtime.apps())
+    return enroll_edge.repository(event.parameters["name"], runtime.apps())
 
 
-def _download(profile: bytes) -> Response[Any]:
-    return enroll_edge.download(app.current_event, profile, runtime.enrollment_profiles().options().organization)
+def _download(event: GatewayRequest, profile: bytes) -> DeviceAnswer:
+    return enroll_edge.download(event, profile, runtime.enrollment_profiles().options().organization)
 
 
-@app.route(r"/authproxy/[\s\S]+", method=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
-def proxy() -> Response[bytes]:
+@app.route("ANY /authproxy/{proxy+}")
+def pass_on(event: GatewayRequest) -> DeviceAnswer:
     """Pass a request of an enrolled device on to another server."""
-    return enroll_edge.pass_back(runtime.auth_proxy().forward(enroll_edge.decode_proxied(app.current_event)))
+    return enroll_edge.pass_back(runtime.auth_proxy().forward(enroll_edge.decode_proxied(event)))
 
 
-@logger.inject_lambda_context(correlation_id_path=correlation_paths.API_GATEWAY_HTTP)
-def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+@logger.inject_lambda_context
+def lambda_handler(event: dict[str, Any], _context: LambdaContext) -> dict[str, Any]:
     """Answer API Gateway's event."""
-    return app.resolve(event, context)
+    return app.answer(event)

@@ -15,7 +15,6 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -52,6 +51,7 @@ from mdmlib.errors import (
     NotFoundError,
     PicoMDMError,
 )
+from mdmlib.http.device_app import GatewayRequest
 from mdmlib.http.enroll_edge import decode_scep
 from mdmlib.services.access_tokens import AccessTokens
 from mdmlib.services.certificate_header import decode_certificate_header
@@ -361,7 +361,7 @@ def _client_key() -> tuple[ec.EllipticCurvePrivateKey, bytes]:
 def _scep_query(data: bytes) -> None:
     http = {"method": "GET", "path": "/scep"}
     raw = {"rawQueryString": data.decode("latin-1"), "requestContext": {"http": http}}
-    decode_scep(APIGatewayProxyEventV2(raw))
+    decode_scep(GatewayRequest(raw))
 
 
 def _scep_get_message(data: bytes) -> None:

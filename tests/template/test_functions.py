@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from mdmlib.http.administrators import PREFIXES
+from mdmlib.http.device_app import DeviceApp
 from mdmlib.http.gateway import AUTHENTICATE_HEADER
 from mdmlib.settings import IDENTITY_METHODS, Settings
 from tests.template.document import REPOSITORY, Resource, Template, listed, named
@@ -16,7 +17,6 @@ from tests.template.document import REPOSITORY, Resource, Template, listed, name
 FUNCTIONS = sorted(folder.name for folder in (REPOSITORY / "functions").iterdir() if (folder / "app.py").exists())
 HTTP = {"checkin", "connect", "enroll", "commands", "admin"}
 APIS = {"DeviceApi": {"checkin", "connect", "enroll"}, "AdminApi": {"commands", "admin"}}
-GREEDY = "/authproxy/{}"
 DIALECTS = {
     "ANY /v1/{proxy+}": r"/v1/.+",
     "ANY /push/{id}": r"/push/[^/]+",
@@ -59,11 +59,12 @@ def target(template: Template, route: Resource) -> str:
 def handled_routes(function: str) -> set[str]:
     """Return the keys of the routes that a function's code answers."""
     app: Any = importlib.import_module(f"functions.{function}.app").app
+    if isinstance(app, DeviceApp):
+        return {re.sub(r"\{\w+\+?\}", "{}", key) for key in app.route_keys}
     keys = set()
     for route in (*app._static_routes, *app._dynamic_routes):
-        path = re.sub(r"<\w+>|\[\\s\\S\]\+$", "{}", route.path)
-        methods = ["ANY"] if path == GREEDY else listed(route.method)
-        keys |= {f"{method} {path}" for method in methods}
+        path = re.sub(r"<\w+>", "{}", route.path)
+        keys |= {f"{method} {path}" for method in listed(route.method)}
     return keys
 
 

@@ -4,9 +4,9 @@ from html.parser import HTMLParser
 from http import HTTPStatus
 
 import pytest
-from aws_lambda_powertools.event_handler import Response
 
 from mdmlib.http import pages
+from mdmlib.http.device_app import DeviceAnswer
 
 WINDOWS = (
     "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/131.0.0.0 Safari/537.36"
@@ -75,13 +75,13 @@ class Document(HTMLParser):
 
 
 @pytest.mark.parametrize("page", ALL)
-def test_a_page_is_whole_loads_nothing_and_stays_nowhere(page: Response[str]) -> None:
-    assert page.body is not None
+def test_a_page_is_whole_loads_nothing_and_stays_nowhere(page: DeviceAnswer) -> None:
+    assert isinstance(page.body, str)
     document = Document(page.body)
 
     assert document.open == []
     assert not {"src=", "href=", "<script"} & set(page.body.split())
-    assert page.headers["Content-Type"] == "text/html; charset=utf-8"
+    assert page.content_type == "text/html; charset=utf-8"
     assert "default-src 'none'" in page.headers["Content-Security-Policy"]
     assert page.headers["Cache-Control"] == "no-store"
     assert page.headers["Referrer-Policy"] == "no-referrer"
@@ -89,6 +89,6 @@ def test_a_page_is_whole_loads_nothing_and_stays_nowhere(page: Response[str]) ->
 
 def test_an_organizations_name_is_no_markup() -> None:
     for page in (ALL[0], ALL[3]):
-        assert page.body
+        assert isinstance(page.body, str)
         assert "<Söhne>" not in page.body
         assert "Bücher & <Söhne>" in Document(page.body).text

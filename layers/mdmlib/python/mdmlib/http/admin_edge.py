@@ -88,6 +88,14 @@ _GO_ESCAPES: Final = {
 }
 
 
+class PassedBack(Response[bytes]):
+    """Another server's answer: bytes also where its type is JSON, for it may be compressed, or none."""
+
+    def is_json(self) -> bool:
+        """Say that nothing of it is to be encoded."""
+        return False
+
+
 class Dialect(StrEnum):
     """Whose API a request is meant for."""
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
-from aws_lambda_powertools.event_handler import Response
 from botocore.exceptions import BotoCoreError, ClientError
 from pynamodb.exceptions import PynamoDBException
 
@@ -26,15 +25,13 @@ from mdmlib.errors import (
     PicoMDMError,
     UnavailableError,
 )
+from mdmlib.http.device_app import DeviceAnswer, DeviceApp, GatewayRequest
 from mdmlib.http.gateway import body_of, headers_of
 from mdmlib.metrics import count_if_throttled
 from mdmlib.observability import log_unforeseen, logger
 from mdmlib.services.device_identity import Evidence
 
 if TYPE_CHECKING:
-    from aws_lambda_powertools.event_handler import APIGatewayHttpResolver
-    from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
-
     from mdmlib.services.checkin_message import CheckinAnswer
 
 _STATUS: Final[tuple[tuple[type[PicoMDMError], HTTPStatus], ...]] = (
@@ -62,7 +59,7 @@ class DeviceRequest:
     """Names in lower case."""
 
 
-def decode(event: "APIGatewayProxyEventV2") -> DeviceRequest:
+def decode(event: GatewayRequest) -> DeviceRequest:
     """Read API Gateway's event. Raises BodyTooLargeError and, for base64 that is none, MalformedBodyError."""
     headers, body = headers_of(event), body_of(event)
     authentication = event.raw_event.get("requestContext", {}).get("authentication") or {}
@@ -80,20 +77,18 @@ def is_checkin(request: DeviceRequest) -> bool:
     return request.headers.get("content-type", "").startswith("application/x-apple-aspen-mdm-checkin")
 
 
-def plist(body: bytes | None) -> Response[bytes]:
+def plist(body: bytes | None) -> DeviceAnswer:
     """Answer 200 with a plist, or with zero bytes for None: "no more commands" and "received"."""
     if not body:
-        return Response(HTTPStatus.OK, body=b"")
-    return Response(HTTPStatus.OK, content_type="application/xml", body=body)
+        return DeviceAnswer(HTTPStatus.OK)
+    return DeviceAnswer(HTTPStatus.OK, body, "application/xml")
 
 
-def checkin_response(answer: "CheckinAnswer | None") -> Response[bytes] | Response[str]:
+def checkin_response(answer: "CheckinAnswer | None") -> DeviceAnswer:
     """Answer a check-in message."""
     if answer is None:
         return plist(None)
-    if answer.media_type == MEDIA_TYPE:
-        return Response(HTTPStatus.OK, content_type=MEDIA_TYPE, body=answer.body.decode())
-    return Response(HTTPStatus.OK, content_type=answer.media_type, body=answer.body)
+    return DeviceAnswer(HTTPStatus.OK, answer.body, answer.media_type)
 
 
 def status_of(error: PicoMDMError) -> HTTPStatus:
@@ -101,34 +96,34 @@ def status_of(error: PicoMDMError) -> HTTPStatus:
     return next((status for kind, status in _STATUS if isinstance(error, kind)), HTTPStatus.INTERNAL_SERVER_ERROR)
 
 
-def register_error_handlers(app: "APIGatewayHttpResolver") -> None:
+def register_error_handlers(app: DeviceApp) -> None:
     """Answer every error with its status and nothing more, and log its reason."""
 
-    @app.exception_handler(BlockedError)
-    def unenroll(error: BlockedError) -> Response[str]:
+    @app.error_handler(BlockedError)
+    def unenroll(error: BlockedError) -> DeviceAnswer:
         logger.warning("Blocked device refused", code=error.code)
         if not error.knows_unrecognized_device:
-            return Response(HTTPStatus.UNAUTHORIZED, body="")
+            return DeviceAnswer(HTTPStatus.UNAUTHORIZED)
         body = error_body(UNRECOGNIZED_DEVICE, description="The device is blocked.")
-        return Response(HTTPStatus.FORBIDDEN, content_type=MEDIA_TYPE, body=body.decode())
+        return DeviceAnswer(HTTPStatus.FORBIDDEN, body, MEDIA_TYPE)
 
-    @app.exception_handler(PicoMDMError)
-    def refuse(error: PicoMDMError) -> Response[bytes]:
+    @app.error_handler(PicoMDMError)
+    def refuse(error: PicoMDMError) -> DeviceAnswer:
         status = status_of(error)
         log: Callable[..., None] = logger.error if status >= HTTPStatus.INTERNAL_SERVER_ERROR else logger.warning
         log("Device request refused", code=error.code, reason=error.message, status=int(status))
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             count_if_throttled(error)
-        return Response(status, body=b"")
+        return DeviceAnswer(status)
 
-    @app.exception_handler([BotoCoreError, ClientError, PynamoDBException])
-    def try_later(error: Exception) -> Response[bytes]:
+    @app.error_handler(BotoCoreError, ClientError, PynamoDBException)
+    def try_later(error: Exception) -> DeviceAnswer:
         # AWS failed us, not the device: it comes back.
         log_unforeseen("Device request failed at AWS", error)
         count_if_throttled(error)
-        return Response(HTTPStatus.SERVICE_UNAVAILABLE, body=b"")
+        return DeviceAnswer(HTTPStatus.SERVICE_UNAVAILABLE)
 
-    @app.exception_handler(Exception)
-    def fail(error: Exception) -> Response[bytes]:
+    @app.error_handler(Exception)
+    def fail(error: Exception) -> DeviceAnswer:
         log_unforeseen("Device request failed", error)
-        return Response(HTTPStatus.INTERNAL_SERVER_ERROR, body=b"")
+        return DeviceAnswer(HTTPStatus.INTERNAL_SERVER_ERROR)

@@ -11,8 +11,6 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
-from aws_lambda_powertools.event_handler import Response
-
 from mdmlib.apple import enrollment_profile, error_code, machine_info, scep
 from mdmlib.apple.crl import MEDIA_TYPE
 from mdmlib.errors import (
@@ -26,14 +24,12 @@ from mdmlib.errors import (
     UpstreamFailedError,
 )
 from mdmlib.http import device_edge, pages
-from mdmlib.http.gateway import AUTHENTICATE_HEADER, PassedBack, body_of, headers_of
+from mdmlib.http.device_app import DeviceAnswer, DeviceApp, GatewayRequest
+from mdmlib.http.gateway import AUTHENTICATE_HEADER, body_of, headers_of
 from mdmlib.observability import logger
 from mdmlib.services.auth_proxy import ProxiedRequest
 
 if TYPE_CHECKING:
-    from aws_lambda_powertools.event_handler import APIGatewayHttpResolver
-    from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
-
     from mdmlib.clients.reverse_proxy import ForwardedAnswer
     from mdmlib.services.apps import Apps
     from mdmlib.services.certificate_authority import CertificateAuthorityService
@@ -50,7 +46,7 @@ class ScepQuery:
     message: bytes
 
 
-def decode_scep(event: "APIGatewayProxyEventV2") -> ScepQuery:
+def decode_scep(event: GatewayRequest) -> ScepQuery:
     """Read a SCEP request.
 
     Over POST the body is the message and ``operation`` all that counts in the query: some clients put the whole message
@@ -59,7 +55,7 @@ def decode_scep(event: "APIGatewayProxyEventV2") -> ScepQuery:
     """
     query = _query(event.raw_event.get("rawQueryString") or "")
     operation = unquote(query.get("operation", ""))
-    if event.request_context.http.method == "POST":
+    if event.http_method == "POST":
         return ScepQuery(operation, body_of(event))
     if operation != "PKIOperation":
         # There `message` is the name of a CA, and there is only one.
@@ -67,7 +63,7 @@ def decode_scep(event: "APIGatewayProxyEventV2") -> ScepQuery:
     return ScepQuery(operation, scep.decode_get_message(query.get("message", "")))
 
 
-def answer_scep(query: ScepQuery, authority: "CertificateAuthorityService") -> Response[bytes]:
+def answer_scep(query: ScepQuery, authority: "CertificateAuthorityService") -> DeviceAnswer:
     """Answer GetCACaps, GetCACert, GetNextCACert and PKIOperation, in exactly the content types that clients insist on.
 
     Raises :class:`~mdmlib.errors.BadRequestError` for other operations, and for GetNextCACert when no CA waits.
@@ -85,16 +81,21 @@ def answer_scep(query: ScepQuery, authority: "CertificateAuthorityService") -> R
             raise BadRequestError("SCEP: an operation that is not served.", code="scep_operation", field="operation")
 
 
-def crl(name: str, lists: "RevocationLists") -> Response[bytes]:
+def alive() -> DeviceAnswer:
+    """Answer whoever only asks whether somebody answers: nothing more is told, and nothing is asked for it."""
+    return DeviceAnswer(HTTPStatus.OK, "ok\n", "text/plain; charset=utf-8", _NO_STORE)
+
+
+def crl(name: str, lists: "RevocationLists") -> DeviceAnswer:
     """Answer ``/crl/<CA>.crl``, which may be kept for as long as we do it ourselves."""
     try:
         signed = lists.crl(name.removesuffix(".crl"))
     except NotFoundError:
-        return Response(HTTPStatus.NOT_FOUND, body=b"")
-    return Response(HTTPStatus.OK, content_type=MEDIA_TYPE, body=signed, headers={"Cache-Control": "max-age=300"})
+        return DeviceAnswer(HTTPStatus.NOT_FOUND)
+    return DeviceAnswer(HTTPStatus.OK, content_type=MEDIA_TYPE, body=signed, headers={"Cache-Control": "max-age=300"})
 
 
-def decode_machine_info(event: "APIGatewayProxyEventV2") -> bytes | None:
+def decode_machine_info(event: GatewayRequest) -> bytes | None:
     """Return the signed MachineInfo that a device sent, still to be verified; None if there is none.
 
     ADE posts it, a web page that leads to the profile has it in a header. Raises
@@ -110,75 +111,75 @@ def decode_machine_info(event: "APIGatewayProxyEventV2") -> bytes | None:
     return None
 
 
-def service_discovery(document: Mapping[str, Any]) -> Response[str]:
+def service_discovery(document: Mapping[str, Any]) -> DeviceAnswer:
     """Answer where a device shall enroll for an account."""
-    return Response(HTTPStatus.OK, content_type="application/json", body=json.dumps(document), headers=_NO_STORE)
+    return DeviceAnswer(HTTPStatus.OK, content_type="application/json", body=json.dumps(document), headers=_NO_STORE)
 
 
-def decode_proxied(event: "APIGatewayProxyEventV2") -> ProxiedRequest:
+def decode_proxied(event: GatewayRequest) -> ProxiedRequest:
     """Read a request for the server behind the authenticating proxy. Raises as the device edge does."""
     return ProxiedRequest(
         method=event.http_method,
         path=event.raw_path,
         query=event.raw_event.get("rawQueryString") or "",
         evidence=device_edge.decode(event).evidence,
-        trace_id=event.request_context.request_id,
+        trace_id=event.request_id,
     )
 
 
-def pass_back(answer: "ForwardedAnswer") -> Response[bytes]:
+def pass_back(answer: "ForwardedAnswer") -> DeviceAnswer:
     """Answer as the server behind the authenticating proxy did."""
-    return PassedBack(answer.status, body=answer.body, headers=dict(answer.headers))
+    return DeviceAnswer(answer.status, answer.body, headers=answer.headers)
 
 
-def repository(name: str, apps: "Apps") -> Response[Any]:
+def repository(name: str, apps: "Apps") -> DeviceAnswer:
     """Answer ``/repo/{name}``: a manifest, or where the package lies now."""
     try:
         download = apps.download(name)
     except NotFoundError:
-        return Response(HTTPStatus.NOT_FOUND, body=b"")
+        return DeviceAnswer(HTTPStatus.NOT_FOUND)
     if download.url is not None:
-        return Response(HTTPStatus.FOUND, body="", headers={"Location": download.url} | _NO_STORE)
-    return Response(HTTPStatus.OK, content_type="application/xml", body=download.manifest or b"", headers=_NO_STORE)
+        return DeviceAnswer(HTTPStatus.FOUND, headers={"Location": download.url} | _NO_STORE)
+    return DeviceAnswer(HTTPStatus.OK, content_type="application/xml", body=download.manifest or b"", headers=_NO_STORE)
 
 
-def profile(body: bytes) -> Response[bytes]:
+def profile(body: bytes) -> DeviceAnswer:
     """Answer with a profile, which nobody may keep: its challenge is good once."""
-    return Response(HTTPStatus.OK, content_type=enrollment_profile.CONTENT_TYPE, body=body, headers=_NO_STORE)
+    return DeviceAnswer(HTTPStatus.OK, content_type=enrollment_profile.CONTENT_TYPE, body=body, headers=_NO_STORE)
 
 
-def download(event: "APIGatewayProxyEventV2", body: bytes, organization: str | None) -> Response[Any]:
+def download(event: GatewayRequest, body: bytes, organization: str | None) -> DeviceAnswer:
     """Answer with a profile, or tell a person with a browser elsewhere to open the address on the device."""
     if pages.is_browser_elsewhere(headers_of(event).get("user-agent", "")):
         return pages.enroll_on_a_device(organization or "")
     return profile(body)
 
 
-def register_error_handlers(app: "APIGatewayHttpResolver") -> None:
+def register_error_handlers(app: DeviceApp) -> None:
     """Answer errors as the device edge does, and with a page that says nothing where a person may read it."""
     device_edge.register_error_handlers(app)
 
-    @app.exception_handler(DeviceInstructedError)
-    def instruct(error: DeviceInstructedError) -> Response[str]:
+    @app.error_handler(DeviceInstructedError)
+    def instruct(error: DeviceInstructedError) -> DeviceAnswer:
         logger.info("Device told to do something before it enrolls", code=error.code)
         body = error_code.error_body(
             error.code, description=error.message, message=error.for_people, details=error.details
         )
-        return Response(HTTPStatus.FORBIDDEN, content_type=error_code.MEDIA_TYPE, body=body.decode(), headers=_NO_STORE)
+        return DeviceAnswer(HTTPStatus.FORBIDDEN, content_type=error_code.MEDIA_TYPE, body=body, headers=_NO_STORE)
 
-    @app.exception_handler(SignInRequiredError)
-    def sign_in(error: SignInRequiredError) -> Response[str]:
+    @app.error_handler(SignInRequiredError)
+    def sign_in(error: SignInRequiredError) -> DeviceAnswer:
         logger.info("Person sent to sign in", code=error.code, reason=error.message)
         headers = {"WWW-Authenticate": error.www_authenticate, AUTHENTICATE_HEADER: error.www_authenticate}
-        return Response(HTTPStatus.UNAUTHORIZED, body="", headers=headers | _NO_STORE)
+        return DeviceAnswer(HTTPStatus.UNAUTHORIZED, headers=headers | _NO_STORE)
 
-    @app.exception_handler(UpstreamFailedError)
-    def pass_nothing_back(error: UpstreamFailedError) -> Response[bytes]:
+    @app.error_handler(UpstreamFailedError)
+    def pass_nothing_back(error: UpstreamFailedError) -> DeviceAnswer:
         logger.error("Proxied request failed", code=error.code, reason=error.message)
-        return Response(HTTPStatus.BAD_GATEWAY, body=b"")
+        return DeviceAnswer(HTTPStatus.BAD_GATEWAY)
 
-    @app.exception_handler([ForbiddenError, NotFoundError])
-    def turn_away(error: PicoMDMError) -> Response[str]:
+    @app.error_handler(ForbiddenError, NotFoundError)
+    def turn_away(error: PicoMDMError) -> DeviceAnswer:
         status = device_edge.status_of(error)
         logger.warning("Enrollment refused", code=error.code, reason=error.message, status=int(status))
         return (pages.link_missing if error.code == "enrollment_not_open" else pages.link_unusable)(status)
@@ -193,5 +194,5 @@ def _query(raw: str) -> dict[str, str]:
     return parameters
 
 
-def _ok(content_type: str, body: bytes) -> Response[bytes]:
-    return Response(HTTPStatus.OK, content_type=content_type, body=body)
+def _ok(content_type: str, body: bytes) -> DeviceAnswer:
+    return DeviceAnswer(HTTPStatus.OK, content_type=content_type, body=body)

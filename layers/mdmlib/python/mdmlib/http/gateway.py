@@ -1,14 +1,9 @@
 """What API Gateway's events say of a request, the same for devices and administrators."""
 
 from base64 import b64decode
-from typing import TYPE_CHECKING, Final
-
-from aws_lambda_powertools.event_handler import Response
+from typing import Any, Final, Protocol
 
 from mdmlib.errors import BodyTooLargeError, MalformedBodyError
-
-if TYPE_CHECKING:
-    from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
 
 AUTHENTICATE_HEADER: Final = "X-PicoMDM-WWW-Authenticate"
 """Carries WWW-Authenticate through API Gateway, which gives that one another name; the template makes it again."""
@@ -17,15 +12,15 @@ MAX_BODY_BYTES: Final = 4_613_734
 """4.4 MiB: in base64 with its envelope this just fits Lambda's 6 MiB."""
 
 
-class PassedBack(Response[bytes]):
-    """Another server's answer: bytes also where its type is JSON, for it may be compressed, or none."""
+class GatewayEvent(Protocol):
+    """An event: of devices' functions or, as powertools has it, of administrators'."""
 
-    def is_json(self) -> bool:
-        """Say that nothing of it is to be encoded."""
-        return False
+    @property
+    def raw_event(self) -> dict[str, Any]:
+        """The event as Lambda was given it."""
 
 
-def body_of(event: "APIGatewayProxyEventV2") -> bytes:
+def body_of(event: GatewayEvent) -> bytes:
     """Return a request's body, exact to the byte: signatures are over it.
 
     API Gateway passes text types on as text and everything else, also a missing content type and the
@@ -48,6 +43,6 @@ def body_of(event: "APIGatewayProxyEventV2") -> bytes:
     return content
 
 
-def headers_of(event: "APIGatewayProxyEventV2") -> dict[str, str]:
+def headers_of(event: GatewayEvent) -> dict[str, str]:
     """Return a request's headers, names in lower case."""
     return {name.lower(): value for name, value in (event.raw_event.get("headers") or {}).items()}

@@ -32,13 +32,6 @@ def health(report: Report) -> Response[str]:
     return answer_v2(HTTPStatus.OK, {"well": well, "version": __version__, "checks": checks})
 
 
-def alive() -> Response[str]:
-    """Answer whoever only asks whether somebody answers: nothing more is told, and nothing is asked for it."""
-    return Response(
-        HTTPStatus.OK, content_type="text/plain; charset=utf-8", body="ok\n", headers={"Cache-Control": "no-store"}
-    )
-
-
 def _families(report: Report) -> Iterator[str]:
     yield _family("info", "The release that is deployed.", [({"version": __version__}, 1)])
     yield _family(

@@ -14,9 +14,9 @@ from aws_lambda_powertools.event_handler import Response
 
 from mdmlib.apple.activation_lock import RAW_BYTES, BypassCode
 from mdmlib.errors import BadRequestError
-from mdmlib.http.admin_edge import AdminRequest, answer_nanodep, answer_nanomdm
+from mdmlib.http.admin_edge import AdminRequest, PassedBack, answer_nanodep, answer_nanomdm
 from mdmlib.http.fields import Fields
-from mdmlib.http.gateway import PassedBack, body_of, headers_of
+from mdmlib.http.gateway import body_of, headers_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,9 +11,8 @@ from mdmlib import __version__
 from mdmlib.apple.checkin import decode_checkin
 from mdmlib.apple.command import Command
 from mdmlib.errors import BadRequestError, ConflictError, MalformedBodyError
-from mdmlib.http.admin_edge import AdminRequest, answer_nanomdm
+from mdmlib.http.admin_edge import AdminRequest, PassedBack, answer_nanomdm
 from mdmlib.http.fields import Fields
-from mdmlib.http.gateway import PassedBack
 
 if TYPE_CHECKING:
     from mdmlib.services.enqueue import EnqueueOutcome, EnqueueService

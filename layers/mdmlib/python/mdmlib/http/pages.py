@@ -7,7 +7,7 @@ from html import escape
 from http import HTTPStatus
 from typing import Final
 
-from aws_lambda_powertools.event_handler import Response
+from mdmlib.http.device_app import DeviceAnswer
 
 _HEADERS: Final = {
     "Cache-Control": "no-store",
@@ -55,7 +55,7 @@ def is_browser_elsewhere(user_agent: str) -> bool:
     return any(name in user_agent for name in _ELSEWHERE) or not any(name in user_agent for name in _APPLE)
 
 
-def enroll_on_a_device(organization: str) -> Response[str]:
+def enroll_on_a_device(organization: str) -> DeviceAnswer:
     """Tell who opened a link on a PC, or on another maker's phone, to open it on the device itself."""
     return _answer(
         HTTPStatus.OK,
@@ -74,7 +74,7 @@ def enroll_on_a_device(organization: str) -> Response[str]:
     )
 
 
-def link_unusable(status: HTTPStatus) -> Response[str]:
+def link_unusable(status: HTTPStatus) -> DeviceAnswer:
     """Tell that a link is none, or over."""
     return _answer(
         status,
@@ -84,7 +84,7 @@ def link_unusable(status: HTTPStatus) -> Response[str]:
     )
 
 
-def link_missing(status: HTTPStatus) -> Response[str]:
+def link_missing(status: HTTPStatus) -> DeviceAnswer:
     """Tell that there is nothing without a link."""
     return _answer(
         status,
@@ -94,7 +94,7 @@ def link_missing(status: HTTPStatus) -> Response[str]:
     )
 
 
-def server(organization: str) -> Response[str]:
+def server(organization: str) -> DeviceAnswer:
     """Tell who opened the address that devices report to that everything is in order."""
     return _answer(
         HTTPStatus.OK,
@@ -107,10 +107,10 @@ def server(organization: str) -> Response[str]:
     )
 
 
-def _answer(status: HTTPStatus, title: str, content: str) -> Response[str]:
-    return Response(
+def _answer(status: HTTPStatus, title: str, content: str) -> DeviceAnswer:
+    return DeviceAnswer(
         status,
         content_type="text/html; charset=utf-8",
         body=_PAGE.format(title=title, content=content),
-        headers=dict(_HEADERS),
+        headers=_HEADERS,
     )

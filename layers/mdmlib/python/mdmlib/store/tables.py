@@ -38,7 +38,6 @@ Times that are compared are epoch seconds (``*_at`` numbers); ``ttl`` is the att
 from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 from zlib import crc32
 
-from botocore.exceptions import ClientError
 from pynamodb.attributes import (
     BinaryAttribute,
     BooleanAttribute,
@@ -50,11 +49,9 @@ from pynamodb.attributes import (
     UnicodeSetAttribute,
 )
 from pynamodb.connection import Connection
-from pynamodb.exceptions import GetError
 from pynamodb.indexes import GlobalSecondaryIndex, IncludeProjection
-from pynamodb.models import Model
 
-from mdmlib.store.patience import until_some_are_processed
+from mdmlib.store.items import Item
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -159,23 +156,7 @@ class Waiting(GlobalSecondaryIndex["EnrollmentItem"]):
     enqueued_at = NumberAttribute(range_key=True)
 
 
-class _Item(Model):
-    """What both tables' items have in common."""
-
-    @classmethod
-    def _batch_get_page(cls, keys_to_get: Any, consistent_read: Any, attributes_to_get: Any) -> Any:  # noqa: ANN401
-        """Ask for a page of a batch. pynamodb asks for what was left out, again and again, at once and for ever."""
-        ask: Any = super()._batch_get_page
-        try:
-            return until_some_are_processed(
-                lambda keys: ask(keys, consistent_read=consistent_read, attributes_to_get=attributes_to_get),
-                keys_to_get,
-            )
-        except ClientError as error:
-            raise GetError(cause=error) from error
-
-
-class EnrollmentItem(_Item):
+class EnrollmentItem(Item):
     """Any item of the enrollment table."""
 
     class Meta:
@@ -475,7 +456,7 @@ class AwaitedConfiguration(EnrollmentItem, discriminator="awaited_configuration"
     attempts = NumberAttribute(default=0)
 
 
-class ResourceItem(_Item):
+class ResourceItem(Item):
     """Any item of the resource table."""
 
     class Meta:

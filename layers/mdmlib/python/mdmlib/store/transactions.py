@@ -126,7 +126,7 @@ def _put(item: Any, condition: Condition | None) -> dict[str, Any]:  # noqa: ANN
     # message's few items that takes longer than to sign the call.
     names: dict[str, str] = {}
     values: dict[str, Any] = {}
-    put: dict[str, Any] = {"TableName": item.Meta.table_name, "Item": _serialized(item)}
+    put: dict[str, Any] = {"TableName": item.Meta.table_name, "Item": item.raw_data()}
     if condition is not None:
         put["ConditionExpression"] = condition.serialize(names, values)
     if names:
@@ -134,12 +134,3 @@ def _put(item: Any, condition: Condition | None) -> dict[str, Any]:  # noqa: ANN
     if values:
         put["ExpressionAttributeValues"] = values
     return put
-
-
-def _serialized(item: Any) -> dict[str, Any]:  # noqa: ANN401 - of either table
-    known = item.get_attributes()
-    return {
-        known[name].attr_name: {known[name].attr_type: known[name].serialize(value)}
-        for name, value in item.attribute_values.items()
-        if value is not None
-    }
