@@ -40,6 +40,7 @@ from mdmlib.services.events import EventPublisher
 from mdmlib.services.housekeeping import Housekeeping
 from mdmlib.services.identity_renewals import IdentityRenewals
 from mdmlib.services.managed_users import ManagedUsers
+from mdmlib.services.plan_looks import PlanLooks
 from mdmlib.services.push_again import PushAgain
 from mdmlib.services.push_certificates import PushCertificates
 from mdmlib.services.push_jobs import PushJobs
@@ -316,6 +317,7 @@ class Fleet:
             push_again=lambda: self.push_again,
             stale=lambda: self.stale,
             release=lambda: self.release,
+            plan_looks=lambda: PlanLooks(workflow_queue=self.workflow_queue, now=self.clock),
             vitals=self.vitals,
             settings=self.settings,
             now=self.clock,

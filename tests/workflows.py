@@ -4,6 +4,7 @@ import json
 import re
 import uuid
 from collections.abc import Mapping
+from datetime import timedelta
 from functools import cache, cached_property
 from typing import Any
 
@@ -37,7 +38,9 @@ from mdmlib.services.micromdm_users import MicroMDMUsers
 from mdmlib.services.named_profiles import NamedProfiles
 from mdmlib.services.nanocmd_workflows import NanoCMDWorkflows, WorkflowEvents
 from mdmlib.services.plan_actions import Action, ListApps, ListProfiles, ReleaseDevice, Send
-from mdmlib.services.plans import KnownPlan, Plans
+from mdmlib.services.plan_list import KnownPlan, PlanList
+from mdmlib.services.plan_moves import PlanMoves
+from mdmlib.services.plans import Plans
 from mdmlib.services.stored_profiles import StoredProfiles
 from mdmlib.services.workflow import Workflow
 from mdmlib.services.workflow_queue import WorkflowQueue
@@ -148,15 +151,30 @@ class Works:
     def plans(self) -> Plans:
         return Plans(
             queue=self.fleet.queue,
-            enqueue=self.fleet.enqueuer,
-            events=self.fleet.events,
+            moves=PlanMoves(
+                enqueue=self.fleet.enqueuer,
+                events=self.fleet.events,
+                workflow_queue=self.queue,
+                actions=self.actions,
+                sealer=self.fleet.sealer,
+                command_life=self._command_life,
+                now=self.fleet.clock,
+                new_event_id=self.fleet.new_event_id,
+            ),
             attributes=self.attributes,
-            workflow_queue=self.queue,
             actions=self.actions,
             sealer=self.fleet.sealer,
+            command_life=self._command_life,
             now=self.fleet.clock,
-            new_event_id=self.fleet.new_event_id,
         )
+
+    @property
+    def _command_life(self) -> timedelta:
+        return timedelta(days=self.fleet.settings.command_days)
+
+    @cached_property
+    def plan_list(self) -> PlanList:
+        return PlanList(queue=self.fleet.queue, sealer=self.fleet.sealer)
 
     @cached_property
     def ade_rules(self) -> AdeAssignmentRules:
@@ -232,13 +250,23 @@ class Works:
                 for _ in range(times):
                     self.workflow.receive(message)
 
+    def look_after(self, *, times: int = 1) -> int:
+        """Let an hour's look find the plans that have not moved; return how many."""
+        self.fleet.housekeeping.run("look_after_plans")
+        found = [message for message in self.messages() if json.loads(message)["task"] == "look"]
+        for message in found:
+            for _ in range(times):
+                self.workflow.receive(message)
+        self.work()
+        return len(found)
+
     def messages(self) -> list[str]:
         """Return what the function is to be given by now."""
         return [*self._of_events(), *self._of_queue()]
 
     def plan(self, device: FleetDevice, kind: str = KIND) -> KnownPlan:
         """Return a device's plan."""
-        (plan,) = [plan for plan in self.plans.of_enrollment(str(device)) if plan.kind == kind]
+        (plan,) = [plan for plan in self.plan_list.of_enrollment(str(device)) if plan.kind == kind]
         return plan
 
     def steps(self, device: FleetDevice, kind: str = KIND) -> dict[str, str]:

@@ -646,7 +646,7 @@ def get_blueprint_application(job_id: str) -> Response[str]:
 @app.get("/v2/plans")
 def list_plans() -> Response[str]:
     """Tell what devices are being brought to."""
-    return v2_blueprints.list_plans(admin_edge.decode(app.current_event), runtime.plans())
+    return v2_blueprints.list_plans(admin_edge.decode(app.current_event), runtime.plan_list())
 
 
 @app.post("/v2/plans")

@@ -367,14 +367,14 @@ def test_a_crl_costs_a_query_once_in_five_minutes(site: Site) -> None:
     assert site(http_event("GET", "/crl/scep.crl"), enroll) == {}
 
 
-def test_what_enrolls_where_there_are_no_blueprints_costs_four_reads(site: Site) -> None:
+def test_what_enrolls_where_there_are_no_blueprints_costs_three_reads(site: Site) -> None:
     site.proxy.reset()
     runtime.workflow().receive(json.dumps({"task": "enrolled", "enrollment_id": UDID, "event_id": "e-1"}))
 
-    assert dict(site.proxy.counts) == {QUERY: 2, BATCH_GET: 1, GET: 1}
+    assert dict(site.proxy.counts) == {QUERY: 2, BATCH_GET: 1}
 
 
-def test_a_plan_costs_two_reads_and_one_transaction_for_a_command_that_is_done(site: Site) -> None:
+def test_a_plan_costs_one_read_for_a_command_that_is_done_and_a_transaction_for_the_last_of_a_phase(site: Site) -> None:
     for name in ("one", "two"):
         profile = {"PayloadType": "Configuration", "PayloadIdentifier": name, "PayloadUUID": name, "PayloadVersion": 1}
         runtime.stored_profiles().put(name, plistlib.dumps(profile | {"PayloadContent": []}))
@@ -394,12 +394,13 @@ def test_a_plan_costs_two_reads_and_one_transaction_for_a_command_that_is_done(s
         return pending.command_uuid
 
     queued = {TRANSACT: 1, PUT_EVENTS: 1, SEND_BATCH: 1}
-    assert receive(task="enrolled", event_id="e-1") == {QUERY: 2, BATCH_GET: 1, GET: 2, PUT: 1, **queued}
-    # A profile each; then both commands are queued at once.
-    assert receive(task="result", command_uuid=report(ProfileList=[])) == {BATCH_GET: 1, GET: 3, PUT: 2, **queued}
+    assert receive(task="enrolled", event_id="e-1") == {QUERY: 2, BATCH_GET: 1, GET: 1, PUT: 1, **queued}
+    # The profiles together; then both commands are queued at once.
+    assert receive(task="result", command_uuid=report(ProfileList=[])) == {BATCH_GET: 2, PUT: 2, **queued}
     first = report()
-    assert receive(task="result", command_uuid=first) == {BATCH_GET: 1, GET: 1, TRANSACT: 1}
-    assert receive(task="result", command_uuid=first) == {BATCH_GET: 1, SEND_BATCH: 1}
-    # That was the last one: an event tells of the plan, and leaves the outbox.
-    last = {BATCH_GET: 1, GET: 1, TRANSACT: 1, PUT_EVENTS: 1, DELETE: 1}
+    assert receive(task="result", command_uuid=first) == {BATCH_GET: 1}
+    # That was the last one: the results of both are read, an event tells of the plan, and leaves the outbox.
+    last = {BATCH_GET: 2, TRANSACT: 1, PUT_EVENTS: 1, DELETE: 1}
     assert receive(task="result", command_uuid=report()) == last
+    assert receive(task="result", command_uuid=first) == {BATCH_GET: 1}
+    assert receive(task="look", kind="blueprints") == {BATCH_GET: 1}

@@ -187,6 +187,7 @@ def test_a_long_queue_is_swept_by_several_messages(
         push_again=runtime.push_again,
         stale=runtime.stale_enrollments,
         release=runtime.setup_release,
+        plan_looks=runtime.plan_looks,
         vitals=runtime.vitals(),
         settings=environment,
         now=runtime.now,

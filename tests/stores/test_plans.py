@@ -11,7 +11,9 @@ from local.packages import package
 from mdmlib.errors import BadRequestError, ConflictError, NotFoundError
 from mdmlib.services.blueprint_content import Conditions, Content
 from mdmlib.services.blueprint_plans import Wanted
+from mdmlib.services.install_actions import SendCommand
 from mdmlib.services.micromdm_users import User
+from mdmlib.services.plan_document import Step
 from mdmlib.settings import Settings
 from mdmlib.store.sealing import Sealer
 from tests.deployment import Clock
@@ -291,6 +293,187 @@ def test_a_plan_goes_on_without_a_command_that_was_taken_back(works: Works) -> N
     assert Obedient(works, device).obey() == ["InstallProfile"]
 
 
+def step(works: Works, device: FleetDevice, title: str) -> Step:
+    return next(step for step in works.plan(device).document.steps if step.title == title)
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_command_that_is_not_answered_for_its_whole_life_is_sent_again_and_then_given_up(
+    works: Works, times: int
+) -> None:
+    blueprint(works, profiles=("p.one", "p.two"))
+    device = mac(works)
+    first = device.idle()
+    sent = {first}
+    for attempts in (2, 3):
+        works.fleet.clock.advance(days=180)
+        assert works.look_after(times=times) == 1
+        assert step(works, device, "list profiles").attempts == attempts
+        sent.add(device.idle())
+    assert len(sent) == 3
+    works.fleet.clock.advance(days=180)
+    works.look_after(times=times)
+
+    looked = step(works, device, "list profiles")
+    assert looked.state == "failed"
+    assert looked.reason is not None
+    assert looked.reason.startswith("It was sent 3 times and not answered, at last for 180 days: when the device conn")
+    # The rest goes on, and what a device says of a command that was sent again changes nothing.
+    works.plans.take_result("D1", str(first))
+    assert Obedient(works, device).obey() == ["InstallProfile", "InstallProfile"]
+    assert works.plan(device).state == "failed"
+
+
+def test_a_command_that_was_shared_has_a_whole_life_when_it_is_sent_much_later(works: Works) -> None:
+    early, late = mac(works, "D1"), mac(works, "D2")
+    blueprint(works)
+    works.jobs.start(Wanted(("everybody",)), ids=["D1", "D2"])
+    works.work()
+    first = Obedient(works, early)
+    first.fails = {"ProfileList": 1}
+    first.obey()
+    works.fleet.clock.advance(minutes=1)
+    works.plans.resume("D1", "blueprints", works.plan(early).item.run)
+    works.fleet.clock.advance(days=179)
+    second = Obedient(works, late)
+    second.fails = {"ProfileList": 1}
+    second.obey()
+    works.fleet.clock.advance(days=2)
+    works.plans.resume("D2", "blueprints", works.plan(late).item.run)
+
+    assert early.idle() is None
+    works.fleet.clock.advance(days=100)
+    assert late.idle() is not None
+
+
+def test_a_plan_whose_message_was_lost_is_found_and_goes_on(works: Works) -> None:
+    blueprint(works)
+    device = mac(works)
+    obedient = Obedient(works, device)
+    command = device.command("Idle")
+    assert command is not None
+    report, fields = obedient._do(command)
+    device.command(*report, **fields)
+    works.messages()
+
+    assert works.look_after() == 0
+    works.fleet.clock.advance(hours=1)
+    assert works.look_after(times=2) == 1
+    assert obedient.obey() == ["InstallProfile"]
+
+
+def test_a_delay_whose_message_was_lost_ends(works: Works) -> None:
+    blueprint(works)
+    device = mac(works)
+    obedient = Obedient(works, device)
+    obedient.fails = {"InstallProfile": 1}
+    obedient.obey()
+    works.messages()
+    works.fleet.clock.advance(hours=1)
+
+    assert works.look_after(times=2) == 1
+    assert obedient.obey() == ["InstallProfile"]
+
+
+def test_a_plan_of_a_silent_device_is_looked_at_less_and_less_often(works: Works) -> None:
+    blueprint(works)
+    mac(works)
+    for hours in (1, 1, 2, 4):
+        works.fleet.clock.advance(hours=hours, minutes=-1)
+        assert works.look_after() == 0
+        works.fleet.clock.advance(minutes=1)
+        assert works.look_after() == 1
+
+
+def test_nobody_looks_after_a_plan_that_has_ended_with_its_enrollment(works: Works) -> None:
+    blueprint(works)
+    mac(works).check_out()
+    works.fleet.clock.advance(hours=1)
+
+    assert works.look_after(times=2) == 1
+    works.fleet.clock.advance(days=30)
+    assert works.look_after() == 0
+    assert works.plan_list.unsettled(failed=False, limit=10, after="") == ([], None)
+
+
+def test_a_command_that_was_taken_back_unheard_is_noticed(works: Works) -> None:
+    blueprint(works)
+    device = mac(works)
+    command = device.idle()
+    assert command is not None
+    works.fleet.queues.cancel("D1", command)
+    works.messages()
+    works.fleet.clock.advance(hours=1)
+    works.look_after()
+
+    assert step(works, device, "list profiles").reason == "An administrator took its command back."
+    assert Obedient(works, device).obey() == ["InstallProfile"]
+
+
+def test_what_a_device_has_done_is_told_before_its_plan_notes_it_with_the_last_of_a_phase(works: Works) -> None:
+    blueprint(works, profiles=("p.one", "p.two", "p.three"))
+    device = mac(works)
+    first = device.idle()
+    assert first is not None
+    device.acknowledge(first, ProfileList=[])
+    works.work()
+    deferred = device.idle()
+    assert deferred is not None
+    second = device.not_now(deferred)
+    assert second is not None
+    version = works.plan(device).item.version
+    assert device.acknowledge(second) == deferred
+    third = device.not_now(deferred)
+    assert third is not None
+    works.work(times=2)
+    seen = [state for title, state in works.steps(device).items() if title.startswith("profile ")]
+    assert seen == ["queued", "done", "queued"]
+    assert works.plan(device).item.version == version
+
+    device.acknowledge(third)
+    works.work(times=2)
+    assert works.plan(device).item.version == version + 1
+    device.acknowledge(deferred)
+    works.work(times=2)
+    assert works.plan(device).state == "done"
+
+
+def test_what_is_answered_while_a_plan_is_being_moved_is_not_overlooked(works: Works) -> None:
+    class Meanwhile(SendCommand):
+        """While somebody notes what this command came to, the device answers the one that it has deferred."""
+
+        def learn(self, *told: Any) -> None:
+            super().learn(*told)
+            if (answered := device.idle()) is not None:
+                device.acknowledge(answered)
+                for message in works.messages():
+                    works.workflow.receive(message)
+
+    works.actions["send_command"] = Meanwhile()
+    blueprint(works, profiles=(), commands=[RESTART, {"request_type": "ShutDownDevice"}])
+    device = mac(works)
+    deferred = device.idle()
+    assert deferred is not None
+    last = device.not_now(deferred)
+    assert last is not None
+    device.acknowledge(last)
+    works.work()
+
+    assert works.plan(device).state == "done"
+
+
+def test_a_plan_that_takes_the_place_of_another_knows_what_the_device_has_done_of_that(works: Works) -> None:
+    blueprint(works, profiles=(), commands=[RESTART, {"request_type": "ShutDownDevice"}])
+    device = mac(works)
+    restart = device.idle()
+    assert restart is not None
+    device.acknowledge(restart)
+    works.work()
+    works.blueprint_plans.apply("D1", Wanted(("everybody",)), run="r2", cause="request")
+
+    assert next(iter(works.steps(device).values())) == "unneeded"
+
+
 def test_a_device_gets_its_own_values_in_profiles(works: Works) -> None:
     works.profiles.put("p.var", profile("p.var", "{{serial_number}} of {{ values.owner }}"))
     works.blueprints.put("mine", Content(profiles=("p.var",)))
@@ -346,7 +529,7 @@ def test_who_has_no_blueprint_has_no_plan(works: Works) -> None:
     device = mac(works)
 
     assert device.idle() is None
-    assert works.plans.of_enrollment("D1") == []
+    assert works.plan_list.of_enrollment("D1") == []
     assert works.topics("mdm.PlanFinished") == []
 
 
@@ -540,11 +723,11 @@ def test_plans_that_run_or_have_failed_are_found_among_all(works: Works) -> None
     works.profiles.delete(["p.one"])
     broken.obey()
 
-    assert {plan.enrollment_id for plan in works.plans.unsettled(failed=True, limit=10, after="")[0]} == {"D2"}
+    assert {plan.enrollment_id for plan in works.plan_list.unsettled(failed=True, limit=10, after="")[0]} == {"D2"}
     found: list[str] = []
     after: str | None = ""
     while after is not None:
-        page, after = works.plans.unsettled(failed=False, limit=2, after=after)
+        page, after = works.plan_list.unsettled(failed=False, limit=2, after=after)
         found += [plan.enrollment_id for plan in page]
     assert sorted(found) == ["D3", "D4", "D5"]
 
@@ -563,4 +746,4 @@ def test_plans_are_for_devices_that_are_there(works: Works) -> None:
     with pytest.raises(ConflictError, match="ended"):
         works.blueprint_plans.apply("D1", Wanted(("everybody",)), run="r", cause="request")
     with pytest.raises(NotFoundError):
-        works.plans.of_enrollment("nobody")
+        works.plan_list.of_enrollment("nobody")

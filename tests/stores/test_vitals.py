@@ -12,6 +12,7 @@ from mdmlib.errors import UnavailableError
 from mdmlib.services.vitals import (
     FIND_STALE,
     INTERVALS,
+    LOOK_AFTER_PLANS,
     MEASURE,
     PUBLISH_LEFTOVERS,
     PUSH_AGAIN,
@@ -103,7 +104,7 @@ def test_a_schedule_that_was_left_out_is_late_and_named(
         vitals.note_run(task)
     fleet.clock.advance(days=2, hours=12)
     vitals.note_run(PUBLISH_LEFTOVERS)
-    for task in (MEASURE, PUSH_AGAIN, FIND_STALE, RELEASE_DEVICES):
+    for task in (MEASURE, PUSH_AGAIN, FIND_STALE, RELEASE_DEVICES, LOOK_AFTER_PLANS):
         vitals.note_run(task)
 
     (line,) = [line for line in measured(vitals, capsys) if "ScheduleDelay" in line]

@@ -19,13 +19,13 @@ def test_variables_are_found_and_filled(text: str, fmt: Any) -> None:
     template = profile(text, fmt)
 
     assert variables_of(template) == {"serial_number"}
-    document = plistlib.loads(filled(template, {"serial_number": "<C02&>"}))
+    document = plistlib.loads(filled(template, {"serial_number": "<C02&>"}.get))
     assert document["PayloadContent"][0]["SSID"] == text.replace(text[text.index("{") : text.index("}") + 2], "<C02&>")
 
 
 def test_the_uuid_tells_what_is_in_it() -> None:
     template = profile("{{serial_number}}")
-    uuids = [plistlib.loads(filled(template, {"serial_number": value}))["PayloadUUID"] for value in ("A", "B", "A")]
+    uuids = [plistlib.loads(filled(template, {"serial_number": value}.get))["PayloadUUID"] for value in ("A", "B", "A")]
 
     assert uuids[0] == uuids[2] != uuids[1]
     assert "U1" not in uuids
@@ -36,16 +36,16 @@ def test_a_profile_without_variables_stays_byte_for_byte(text: str) -> None:
     template = b"  " + profile(text)
 
     assert variables_of(template) == set()
-    assert filled(template, {}) is template
+    assert filled(template, lambda _name: None) is template
 
 
 def test_a_signed_profile_is_never_altered() -> None:
     signed = b"\x30\x82{{serial_number}}"
 
-    assert filled(signed, {"serial_number": "C02"}) is signed
+    assert filled(signed, {"serial_number": "C02"}.get) is signed
 
 
 def test_what_has_no_value_is_named() -> None:
     with pytest.raises(ConflictError, match=r"no value for {{imei}}, {{values\.room}}\."):
-        filled(profile("{{values.room}} {{imei}} {{model}}"), {"model": "Mac", "imei": ""})
+        filled(profile("{{values.room}} {{imei}} {{model}}"), {"model": "Mac", "imei": ""}.get)
     assert unknown_variables(profile("{{values.room}} {{phone}} {{model}}")) == ["phone"]

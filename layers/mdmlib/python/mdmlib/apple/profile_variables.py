@@ -51,7 +51,7 @@ def unknown_variables(mobileconfig: bytes) -> list[str]:
     )
 
 
-def filled(mobileconfig: bytes, values: Mapping[str, str]) -> bytes:
+def filled(mobileconfig: bytes, value_of: Callable[[str], str | None]) -> bytes:
     """Return the profile with the values in the place of its variables; one without any as it is, byte for byte.
 
     Its PayloadUUID becomes one that tells what is in it, so that a device that has other values is seen to differ.
@@ -60,7 +60,8 @@ def filled(mobileconfig: bytes, values: Mapping[str, str]) -> bytes:
     names = variables_of(mobileconfig)
     if not names:
         return mobileconfig
-    if missing := sorted(name for name in names if not values.get(name)):
+    values = {name: value_of(name) or "" for name in names}
+    if missing := sorted(name for name, value in values.items() if not value):
         raise ConflictError(
             f"The device has no value for {', '.join(f'{{{{{name}}}}}' for name in missing)}.", code="variable_missing"
         )

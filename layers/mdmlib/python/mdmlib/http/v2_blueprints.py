@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mdmlib.services.blueprints import Blueprints, KnownBlueprint
     from mdmlib.services.device_attributes import Attributes, DeviceAttributeStore
     from mdmlib.services.plan_document import Step
-    from mdmlib.services.plans import KnownPlan, Plans
+    from mdmlib.services.plan_list import KnownPlan, PlanList
     from mdmlib.store.tables import BlueprintJob
 
 _LISTS: Final = ("profiles", "users", "includes")
@@ -113,7 +113,7 @@ def get_application(job_id: str, request: AdminRequest, jobs: "BlueprintJobs") -
 # Plans
 
 
-def list_plans(request: AdminRequest, plans: "Plans") -> "Response[str]":
+def list_plans(request: AdminRequest, plans: "PlanList") -> "Response[str]":
     """``GET /v2/plans``: those of an ``enrollment_id``, or those of all that are ``running`` or have ``failed``."""
     query = Fields(request.query, known=("enrollment_id", "state", "limit", "cursor"))
     limit, after = page_asked_for(query)

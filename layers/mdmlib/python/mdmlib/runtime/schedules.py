@@ -57,6 +57,7 @@ def housekeeping() -> "Housekeeping":
         push_again=runtime.push_again,
         stale=runtime.stale_enrollments,
         release=runtime.setup_release,
+        plan_looks=runtime.plan_looks,
         vitals=runtime.vitals(),
         settings=runtime.settings(),
         now=runtime.now,

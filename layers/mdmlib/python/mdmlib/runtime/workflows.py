@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from mdmlib.services.builtin_plans import BuiltinPlans
     from mdmlib.services.nanocmd_workflows import NanoCMDWorkflows, WorkflowEvents
     from mdmlib.services.plan_actions import Action
+    from mdmlib.services.plan_list import PlanList
+    from mdmlib.services.plan_looks import PlanLooks
+    from mdmlib.services.plan_moves import PlanMoves
     from mdmlib.services.plans import Plans
     from mdmlib.services.workflow import Workflow
     from mdmlib.services.workflow_queue import WorkflowQueue
@@ -66,19 +69,56 @@ def plan_actions() -> "dict[str, Action]":
 @cache
 def plans() -> "Plans":
     """Return the plans of devices."""
+    from datetime import timedelta
+
     from mdmlib.services.plans import Plans
 
     return Plans(
         queue=runtime.command_queue(),
+        moves=runtime.plan_moves(),
+        attributes=runtime.device_attributes(),
+        actions=runtime.plan_actions(),
+        sealer=runtime.sealer(),
+        command_life=timedelta(days=runtime.settings().command_days),
+        now=runtime.now,
+    )
+
+
+@cache
+def plan_moves() -> "PlanMoves":
+    """Return what moves plans."""
+    from datetime import timedelta
+
+    from mdmlib.services.plan_moves import PlanMoves
+
+    return PlanMoves(
         enqueue=runtime.enqueue_service(),
         events=runtime.events(),
-        attributes=runtime.device_attributes(),
         workflow_queue=runtime.workflow_queue(),
         actions=runtime.plan_actions(),
         sealer=runtime.sealer(),
+        command_life=timedelta(days=runtime.settings().command_days),
         now=runtime.now,
         new_event_id=runtime.new_event_id,
     )
+
+
+@cache
+def plan_list() -> "PlanList":
+    """Return what tells of plans."""
+    from mdmlib.services.plan_list import PlanList
+
+    runtime.bind_tables()
+    return PlanList(queue=runtime.command_queue(), sealer=runtime.sealer())
+
+
+@cache
+def plan_looks() -> "PlanLooks":
+    """Return what has plans looked at that have not moved for long."""
+    from mdmlib.services.plan_looks import PlanLooks
+
+    runtime.bind_tables()
+    return PlanLooks(workflow_queue=runtime.workflow_queue(), now=runtime.now)
 
 
 @cache

@@ -52,7 +52,7 @@ class Conditions:
             "os_at_least": self.os_at_least is None or (bool(version) and not is_older(version, self.os_at_least)),
             "os_below": self.os_below is None or (bool(version) and is_older(version, self.os_below)),
             "serial_numbers": not self.serial_numbers or record.serial_number in self.serial_numbers,
-            "tags": set(self.tags) <= device.tags,
+            "tags": not self.tags or set(self.tags) <= device.attributes.tags,
             "ade_servers": not self.ade_servers or ade_server in self.ade_servers,
         }
         return next((name for name, met in checks.items() if not met), None)

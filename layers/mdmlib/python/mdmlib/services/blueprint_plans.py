@@ -4,13 +4,14 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 from mdmlib.apple.profile_variables import variables_of
 from mdmlib.errors import ConflictError, NotFoundError
 from mdmlib.services.blueprint_content import app_name
 from mdmlib.services.blueprints import Blueprints, KnownBlueprint
-from mdmlib.services.install_actions import variables
+from mdmlib.services.install_actions import INSTALL_PROFILE, value_of
 from mdmlib.services.plan_actions import PlannedDevice
 from mdmlib.services.plan_document import MAX_STEPS, RELEASE, PlanDocument, Step, StepState
 from mdmlib.services.plans import Plans, Situation
@@ -112,7 +113,11 @@ class BlueprintPlans:
         commands.
         """
         known = self.known()
-        return [self._preview(self._plans.situation(id_, KIND), known, wanted) for id_ in enrollment_ids]
+        variables_of_profile = cache(self._variables_of)
+        return [
+            self._preview(self._plans.situation(id_, KIND), known, wanted, variables_of_profile)
+            for id_ in enrollment_ids
+        ]
 
     def may_suit(self, device: PlannedDevice, wanted: Wanted, known: Mapping[str, KnownBlueprint]) -> bool:
         """Say whether a device could have something to do with what is wanted, as far as its entry in a list tells."""
@@ -121,20 +126,27 @@ class BlueprintPlans:
             one.content.conditions.unmet(device, None) in {None, "tags", "ade_servers"} for one in asked
         )
 
-    def _preview(self, situation: Situation, known: Mapping[str, KnownBlueprint], wanted: Wanted) -> Preview:
+    def _variables_of(self, identifier: str) -> frozenset[str]:
+        return variables_of(self._profiles.get(identifier).mobileconfig or b"")
+
+    def _preview(
+        self,
+        situation: Situation,
+        known: Mapping[str, KnownBlueprint],
+        wanted: Wanted,
+        variables_of_profile: Callable[[str], frozenset[str]],
+    ) -> Preview:
         document = self._draft(situation, known, wanted, cause=REQUEST)
         device = situation.device
         if document is None:
             return Preview(device.id, (), ())
-        given = variables(device)
         problems = []
         for step in document.steps:
-            if step.action == "install_profile":
-                mobileconfig = self._profiles.get(step.detail["identifier"]).mobileconfig or b""
+            if step.action == INSTALL_PROFILE:
                 problems += [
                     f"{step.title}: the device has no value for {{{{{name}}}}}."
-                    for name in sorted(variables_of(mobileconfig))
-                    if not given.get(name)
+                    for name in sorted(variables_of_profile(step.detail["identifier"]))
+                    if not value_of(device, name)
                 ]
         return Preview(device.id, document.blueprints, [step.title for step in document.steps], problems)
 
@@ -186,7 +198,7 @@ def _installs(ordered: Sequence[KnownBlueprint]) -> list[Step]:
 
     for one in ordered:
         for identifier in one.content.profiles:
-            add(one, f"{_PROFILE}{identifier}", "install_profile", {"identifier": identifier})
+            add(one, f"{_PROFILE}{identifier}", INSTALL_PROFILE, {"identifier": identifier})
         for app in one.content.apps:
             add(one, f"{_APP}{app_name(app)}", "install_app", {"app": dict(app)})
         for command in one.content.commands:
@@ -206,7 +218,7 @@ def _looks(ordered: Sequence[KnownBlueprint], installs: Sequence[Step], removals
         detail = {"users": users, "skip": skip, "regular": regular}
         steps.append(Step("create accounts", "create_accounts", _LOOK, detail))
     actions = {step.action for step in (*installs, *removals)}
-    if actions & {"install_profile", "remove_profile"}:
+    if actions & {INSTALL_PROFILE, "remove_profile"}:
         steps.append(Step("list profiles", "list_profiles", _LOOK))
     if actions & {"install_app", "remove_app"}:
         steps.append(Step("list apps", "list_apps", _LOOK))

@@ -174,6 +174,8 @@ def _texts(value: object, name: str) -> list[str]:
 class TakeInventory(Send):
     """Asks a device, and keeps what it tells."""
 
+    at_once = True
+
     def __init__(self, inventory: "InventoryStore") -> None:
         self._inventory = inventory
 

@@ -115,6 +115,8 @@ class InstallFileVaultProfile(Send):
 class AwaitRecoveryKey(Send):
     """Asks again and again until FileVault is on, and escrows the key."""
 
+    at_once = True
+
     def __init__(self, vault: FileVault, escrow: Escrow, inventory: "InventoryStore") -> None:
         self._vault = vault
         self._escrow = escrow
@@ -140,6 +142,8 @@ class AwaitRecoveryKey(Send):
 
 class RotateRecoveryKey(Send):
     """Has a Mac make another recovery key, by the one that is escrowed."""
+
+    at_once = True
 
     def __init__(self, vault: FileVault, escrow: Escrow, inventory: "InventoryStore") -> None:
         self._vault = vault

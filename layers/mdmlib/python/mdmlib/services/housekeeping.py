@@ -17,6 +17,7 @@ from mdmlib.services.plan_document import kind_of
 from mdmlib.services.sweep import COMMAND_JOB, PUSH_JOB, SweepQueue
 from mdmlib.services.vitals import (
     FIND_STALE,
+    LOOK_AFTER_PLANS,
     MEASURE,
     PUBLISH_LEFTOVERS,
     PUSH_AGAIN,
@@ -30,6 +31,7 @@ from mdmlib.store.tables import DEDUP, OUTBOX_PARTITION, PENDING, SHARDS, Enroll
 if TYPE_CHECKING:
     from mdmlib.services.command_jobs import CommandJobs
     from mdmlib.services.identity_renewals import IdentityRenewals
+    from mdmlib.services.plan_looks import PlanLooks
     from mdmlib.services.push_again import PushAgain
     from mdmlib.services.push_jobs import PushJobs
     from mdmlib.services.setup_release import SetupRelease
@@ -45,7 +47,7 @@ _GENERATION: Final = re.compile(r"[0-9a-f]{8}")
 
 
 class Housekeeping:
-    """Publishes what was left unpublished, deletes what is dead, and has identities renewed and devices woken again."""
+    """Publishes what was left, deletes what is dead, and has identities renewed, devices woken and plans looked at."""
 
     def __init__(  # noqa: PLR0913 - it has many tasks, each with a service of its own
         self,
@@ -58,6 +60,7 @@ class Housekeeping:
         push_again: "Callable[[], PushAgain]",
         stale: "Callable[[], StaleEnrollments]",
         release: "Callable[[], SetupRelease]",
+        plan_looks: "Callable[[], PlanLooks]",
         vitals: Vitals,
         settings: Settings,
         now: Callable[[], datetime],
@@ -73,6 +76,7 @@ class Housekeeping:
         self._push_again = push_again
         self._stale = stale
         self._release = release
+        self._plan_looks = plan_looks
         self._vitals = vitals
         self._consumers = {
             _queue_name(settings.sweep_queue_url, "/"): self.take_up,
@@ -105,6 +109,8 @@ class Housekeeping:
             self._stale().start()
         elif task == RELEASE_DEVICES:
             self._release().run()
+        elif task == LOOK_AFTER_PLANS:
+            self._plan_looks().run()
         elif task == MEASURE:
             self._vitals.measure()
         else:

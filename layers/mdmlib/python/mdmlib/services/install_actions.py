@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from mdmlib.apple import plist
@@ -11,7 +12,7 @@ from mdmlib.apple.profile_variables import OF_ADMINISTRATORS, OF_DEVICES, filled
 from mdmlib.apple.stored_profile import payload_uuid
 from mdmlib.errors import NotFoundError
 from mdmlib.services.plan_actions import PlannedDevice, Send, Unneeded
-from mdmlib.services.plan_document import PlanDocument, Step
+from mdmlib.services.plan_document import PlanDocument, Step, StepState
 
 if TYPE_CHECKING:
     from mdmlib.services.apps import Apps
@@ -19,16 +20,20 @@ if TYPE_CHECKING:
     from mdmlib.services.stored_profiles import StoredProfiles
     from mdmlib.store.tables import App
 
+INSTALL_PROFILE: Final = "install_profile"
+"""The action of steps that install a stored profile."""
+
+_READ_AT_ONCE: Final = 40
 _MAC: Final = "macOS"
 _REMOVED_WITH_MANAGEMENT: Final = 1
 
 
-def variables(device: PlannedDevice) -> dict[str, str]:
-    """Return the values that a device has for variables of profiles."""
-    own = {name: getattr(device.record, name) for name in OF_DEVICES}
-    return {name: value for name, value in own.items() if value} | {
-        f"{OF_ADMINISTRATORS}{name}": value for name, value in device.values.items()
-    }
+def value_of(device: PlannedDevice, variable: str) -> str | None:
+    """Return the value that a device has for a variable of profiles."""
+    if variable in OF_DEVICES:
+        value: str | None = getattr(device.record, variable)
+        return value
+    return device.attributes.values.get(variable.removeprefix(OF_ADMINISTRATORS))
 
 
 class _Installs(Send):
@@ -81,8 +86,7 @@ class InstallProfile(_Installs):
     def command(self, step: Step, plan: PlanDocument, device: PlannedDevice) -> Mapping[str, Any]:
         """Return InstallProfile, unless the device has the profile as it is now."""
         identifier = step.detail["identifier"]
-        mobileconfig = self._profiles.get(identifier).mobileconfig
-        profile = filled(mobileconfig or b"", variables(device))
+        profile = filled(self._read(identifier, plan), partial(value_of, device))
         step.detail["what"] = {"sha256": hashlib.sha256(profile).hexdigest()}
         known = plan.known(step.detail["name"])
         there = (plan.profiles or {}).get(identifier)
@@ -91,6 +95,21 @@ class InstallProfile(_Installs):
             _note(step, plan)
             raise Unneeded("It is installed.")
         return {"RequestType": "InstallProfile", "Payload": profile}
+
+    def _read(self, identifier: str, plan: PlanDocument) -> bytes:
+        """Return a profile as it is stored. The next ones of a phase are read with it."""
+        if identifier not in plan.stored_profiles:
+            wanted = [
+                step.detail["identifier"]
+                for _, step in plan.current()
+                if step.action == INSTALL_PROFILE and step.state in {StepState.PENDING, StepState.WAITING}
+            ]
+            unread = [each for each in dict.fromkeys([identifier, *wanted]) if each not in plan.stored_profiles]
+            plan.stored_profiles |= self._profiles.get_many(unread[:_READ_AT_ONCE])
+        if identifier not in plan.stored_profiles:
+            # It is not there, or too large to be read with others.
+            return self._profiles.get(identifier).mobileconfig or b""
+        return plan.stored_profiles[identifier]
 
 
 class _Removes(Send):

@@ -4,10 +4,12 @@ An action is asked when its step's phase has come, so it sees what the device ha
 a step is repeated, or when the message that had it asked comes twice: it changes nothing but the plan.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Final, Protocol
 
+from mdmlib.services.device_attributes import Attributes
 from mdmlib.services.plan_document import PlanDocument, Step
 from mdmlib.store.tables import Enrollment
 
@@ -37,8 +39,13 @@ class PlannedDevice:
     record: Enrollment
     platform: str | None
     """As :class:`mdmlib.apple.command_target.Target` has it."""
-    tags: frozenset[str] = frozenset()
-    values: Mapping[str, str] = field(default_factory=dict, repr=False)
+    ask: Callable[[], Attributes] = field(default=lambda: Attributes(""), repr=False)
+    """Reads what administrators say of it: most plans have no use for that."""
+
+    @cached_property
+    def attributes(self) -> Attributes:
+        """What administrators say of it."""
+        return self.ask()
 
     @property
     def id(self) -> str:
@@ -48,6 +55,10 @@ class PlannedDevice:
 
 class Action(Protocol):
     """How one kind of step is done."""
+
+    @property
+    def at_once(self) -> bool:
+        """Whether the answer is wanted outside of the plan; else it is learned with the last one of the phase."""
 
     def command(self, step: Step, plan: PlanDocument, device: PlannedDevice) -> Mapping[str, Any]:
         """Return the command to send: its dictionary, with ``RequestType``.
@@ -65,6 +76,8 @@ class Action(Protocol):
 
 class Send:
     """Sends a command as it is: ``{"command": {…}}``."""
+
+    at_once = False
 
     def command(self, step: Step, _plan: PlanDocument, _device: PlannedDevice) -> Mapping[str, Any]:
         """Return it."""

@@ -6,7 +6,7 @@ over, well or not.
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Any, Final, Self
 
@@ -52,7 +52,7 @@ class Step:
     attempts: int = 0
     """How often its command was queued."""
     failures: int = 0
-    """How often the device could not do it."""
+    """How often the device could not do it, or left it unanswered until its command's life was over."""
     command_uuid: str | None = None
     request_type: str | None = None
     not_before: int | None = None
@@ -84,6 +84,10 @@ class PlanDocument:
     installed: dict[str, dict[str, dict[str, str]]] = field(default_factory=dict)
     """What plans of this kind have installed in this enrollment: by blueprint, then by ``profile <identifier>`` or
     ``app <name>``; what it was, by which a change is seen. Next plans of the kind inherit it."""
+    moved_by: str | None = None
+    """The command whose result moved it last."""
+    stored_profiles: dict[str, bytes] = field(default_factory=dict, repr=False)
+    """Profiles that were read for this move, by identifier; they are not written down."""
 
     @property
     def phase(self) -> int | None:
@@ -104,6 +108,11 @@ class PlanDocument:
         """Return the step that queued a command last, or None: it was an earlier attempt, or another run."""
         return next((step for step in self.steps if step.command_uuid == command_uuid), None)
 
+    def waits_behind(self, step: Step) -> bool:
+        """Whether a step behind this one waits for the device, so that nothing can come next yet."""
+        later = self.steps[self.steps.index(step) + 1 :]
+        return any(one.state is StepState.QUEUED for one in later)
+
     def in_state(self, *states: StepState) -> list[Step]:
         """Return the steps in these states."""
         return [step for step in self.steps if step.state in states]
@@ -123,14 +132,32 @@ class PlanDocument:
 
     def encode(self) -> bytes:
         """Write it down."""
-        return json.dumps(asdict(self), separators=(",", ":")).encode()
+        values = asdict(replace(self, stored_profiles={}))
+        del values["stored_profiles"]
+        return json.dumps(values, separators=(",", ":")).encode()
 
     @classmethod
     def decode(cls, document: bytes) -> Self:
-        """Read what :meth:`encode` wrote."""
+        """Read what :meth:`encode` wrote, of this release or of another."""
         values = json.loads(document)
-        steps = [Step(**{**step, "state": StepState(step["state"])}) for step in values.pop("steps")]
-        return cls(steps=steps, **values)
+        known, of_steps = ({one.name for one in fields(kind)} for kind in (cls, Step))
+        steps = [
+            Step(
+                **{name: value for name, value in step.items() if name in of_steps}
+                | {"state": StepState(step["state"])}
+            )
+            for step in values.pop("steps")
+        ]
+        return cls(steps=steps, **{name: value for name, value in values.items() if name in known})
+
+
+def give_up_cleared(document: PlanDocument, *, at: int) -> None:
+    """Send nothing more of a plan whose queue an administrator has cleared, but let Setup Assistant go on."""
+    for step in document.in_state(StepState.QUEUED):
+        step.become(StepState.FAILED, at=at, reason="An administrator cleared the queue that its command was in.")
+    for step in document.in_state(StepState.PENDING, StepState.WAITING):
+        if step.action != RELEASE:
+            step.become(StepState.FAILED, at=at, reason="An administrator cleared the queue before its turn came.")
 
 
 def kind_of(command_uuid: str) -> str | None:

@@ -2,63 +2,56 @@
 
 A plan is one item of its enrollment (:class:`~mdmlib.store.tables.Plan`). It moves when something happens: it is
 begun, a device has answered one of its commands, a delay is over. Whoever moves it reads it, decides, and writes it
-back on the condition that nobody else did, in the one transaction that queues the commands of its next steps. So each
-event may come twice and in any order, and a function may end between any two calls:
+back on the condition that nobody else did, in the one transaction that queues the commands of its next steps
+(:mod:`mdmlib.services.plan_moves`). So each event may come twice and in any order, and a function may end between any
+two calls.
 
-* before the transaction nothing has happened but that commands were stored under names that say what they are;
-* after it, the same event finds its step over. It publishes and wakes again what may have been left out.
+A phase goes on when all of its commands are over, so what a device has done is noted with the last of them: a command
+that it acknowledged while one behind it waits moves nothing, unless its answer is wanted outside of the plan. Whoever
+notes the last one reads the results of all.
 
 Offline devices and NotNow need nothing here: the command waits in the device's queue. A device that enrolls anew ends
-its plans by that (``epoch``).
+its plans by that (``epoch``). A plan that has not moved for an hour is looked at, by the clock, and then less and less
+often: what it waits for may have been lost, or its command's life be over.
 """
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from mdmlib.apple import event as documents
+from pynamodb.exceptions import UpdateError
+
 from mdmlib.apple import plist
-from mdmlib.apple.command import Command
 from mdmlib.apple.command_report import ACKNOWLEDGED, COMMAND_FORMAT_ERROR
-from mdmlib.errors import ConflictError, MalformedBodyError, NotFoundError, PicoMDMError, UnavailableError
-from mdmlib.observability import logger
-from mdmlib.services.command_targets import Live, Suitability
-from mdmlib.services.events import EventPublisher, MDMEvent, outbox_item
-from mdmlib.services.plan_actions import Action, Again, NotFulfilled, PlannedDevice, Unneeded
-from mdmlib.services.plan_document import RELEASE, UUID_PREFIX, PlanDocument, Step, StepState, kind_of
+from mdmlib.errors import ConflictError, MalformedBodyError, NotFoundError, UnavailableError
+from mdmlib.services.command_targets import Live
+from mdmlib.services.plan_actions import Action, Again, NotFulfilled, PlannedDevice
+from mdmlib.services.plan_document import PlanDocument, Step, StepState, kind_of
+from mdmlib.services.plan_moves import LOOKED_AT_AFTER, PlanMoves, Turn
 from mdmlib.store import tables
 from mdmlib.store.command_queue import NOT_SENT, CommandQueueStore
 from mdmlib.store.enrollments import LIVE_STATES
+from mdmlib.store.refusals import condition_failed
 from mdmlib.store.sealing import Sealer
-from mdmlib.store.tables import CommandResult, Enrollment, EnrollmentItem, OutboxEvent, Plan
-from mdmlib.store.transactions import ConditionsFailedError, Put, Write
+from mdmlib.store.tables import CommandResult, Enrollment, EnrollmentItem, Plan
 
 if TYPE_CHECKING:
-    from mdmlib.services.device_attributes import DeviceAttributeStore
-    from mdmlib.services.enqueue import EnqueueService
-    from mdmlib.services.workflow_queue import WorkflowQueue
+    from pynamodb.expressions.update import Action as UpdateAction
 
-FINISHED_TOPIC: Final = "mdm.PlanFinished"
+    from mdmlib.services.device_attributes import DeviceAttributeStore
 
 MOST_ATTEMPTS: Final = 3
-"""How often a step is tried whose device reports an error."""
+"""How often a step is tried whose device reports an error, or leaves it unanswered for all of its command's life."""
 
 _RETRY_SECONDS: Final = (60, 600)
 _RETRY_SECONDS_IN_SETUP: Final = (5, 20)
 """While somebody sits in front of Setup Assistant."""
 
-_MOST_AT_ONCE: Final = 40
-"""Commands of one transaction, which has 100 writes; those of a longer phase follow when these are over."""
+_LONGEST_PAUSE: Final = timedelta(days=7)
+"""Between two looks at a plan whose device is silent."""
 
 _TURNS: Final = 5
-_FOUND: Final = 100
-_LONGEST_KEY: Final = 1_023
-_MOST_TOLD: Final = 20
-"""Failures in an event."""
-_COUNTED: Final = (StepState.DONE, StepState.UNNEEDED, StepState.FAILED)
 
 
 @dataclass(frozen=True)
@@ -70,59 +63,27 @@ class Situation:
     """The last plan of the kind in the same enrollment."""
 
 
-@dataclass(frozen=True)
-class KnownPlan:
-    """A plan as it is told of."""
-
-    enrollment_id: str
-    kind: str
-    item: Plan
-    document: PlanDocument = field(repr=False)
-    state: str
-    """As the item has it, or ``ended``: with its enrollment."""
-
-
-@dataclass
-class _Turn:
-    """What one move of a plan does."""
-
-    record: Enrollment
-    item: Plan | None
-    document: PlanDocument
-    kind: str
-    run: str
-    cause: str
-    commands: list[tuple[int, Command]] = field(default_factory=list)
-    delays: list[int] = field(default_factory=list)
-    device: PlannedDevice | None = None
-    """Read when it is first asked for."""
-
-
 class Plans:
-    """Begins plans, moves them on, and tells of them."""
+    """Begins plans and moves them on."""
 
     def __init__(
         self,
         *,
         queue: CommandQueueStore,
-        enqueue: "EnqueueService",
-        events: EventPublisher,
+        moves: PlanMoves,
         attributes: "DeviceAttributeStore",
-        workflow_queue: "WorkflowQueue",
         actions: Mapping[str, Action],
         sealer: Sealer,
+        command_life: timedelta,
         now: Callable[[], datetime],
-        new_event_id: Callable[[], str],
     ) -> None:
         self._queue = queue
-        self._enqueue = enqueue
-        self._events = events
+        self._moves = moves
         self._attributes = attributes
-        self._workflow_queue = workflow_queue
         self._actions = actions
         self._sealer = sealer
+        self._command_life = command_life
         self._now = now
-        self._new_event_id = new_event_id
 
     def begin(
         self,
@@ -145,16 +106,16 @@ class Plans:
             record = _live(enrollment_id, found)
             alive = item is not None and item.epoch == record.epoch
             if item is not None and alive and item.run == run:
-                self._remind(record, item)
+                self._moves.remind(record, item, self._open(item))
                 return True
-            former = self._open(item) if item is not None and alive else None
+            former = self._former(record, item) if item is not None and alive else None
             device = self._device(record)
             document = draft(Situation(device, former))
             if document is None:
                 return False
             if former is not None:
                 document.installed = former.installed | document.installed
-            if self._move(_Turn(record, item, document, kind, run, cause, device=device)):
+            if self._moves.move(Turn(device, item, document, kind, run, cause)):
                 return True
         raise UnavailableError("Others kept changing the plan.")
 
@@ -168,23 +129,16 @@ class Plans:
             return
         for _ in range(_TURNS):
             record, item, result = self._read(enrollment_id, kind, command_uuid)
-            if record is None or item is None or item.epoch != record.epoch:
+            if record is None or item is None or not _is_alive(record, item):
                 return
             document = self._open(item)
             step = document.step_of(command_uuid)
-            if step is None or record.state not in LIVE_STATES:
+            if step is None or self._moves_nothing(record, item, document, step, result):
                 return
-            if step.state is not StepState.QUEUED:
-                self._remind(record, item)
-                return
-            turn = _Turn(record, item, document, kind, item.run, item.cause)
-            if result is not None:
-                self._settle(turn, step, result)
-            elif item.generation == record.generation:
-                if self._waits(record, command_uuid):
-                    return
-                at = int(self._now().timestamp())
-                step.become(StepState.FAILED, at=at, reason="An administrator took its command back.")
+            turn = self._turn(record, item, document, mover=command_uuid)
+            self._settle_answered(turn, {command_uuid: result} if result is not None else {})
+            if step.state is StepState.QUEUED and item.generation == record.generation:
+                self._fail(step, "An administrator took its command back.")
             if self._move(turn):
                 return
         raise UnavailableError("Others kept changing the plan.")
@@ -193,12 +147,37 @@ class Plans:
         """Move a plan on, for a delay is over."""
         for _ in range(_TURNS):
             record, item, _result = self._read(enrollment_id, kind)
-            if record is None or item is None or item.epoch != record.epoch or item.run != run:
+            if record is None or item is None or not _is_alive(record, item) or item.run != run:
                 return
-            document = self._open(item)
-            if record.state not in LIVE_STATES or not document.in_state(StepState.WAITING, StepState.PENDING):
+            turn = self._turn(record, item, self._open(item))
+            if not self._is_due(turn.document) or self._moves.move(turn):
                 return
-            if self._move(_Turn(record, item, document, kind, run, item.cause)):
+        raise UnavailableError("Others kept changing the plan.")
+
+    def look_after(self, enrollment_id: str, kind: str) -> None:
+        """Look at a plan that has not moved for long, and move it on where it stands still.
+
+        What its device has answered is noted, a delay that is over ends, and a command whose life has ended is sent
+        again, as often as any step is tried. Where there is nothing to be done, the next look is put off.
+        """
+        for _ in range(_TURNS):
+            record, item, _result = self._read(enrollment_id, kind)
+            if item is None or item.state != "running":
+                return
+            if record is None or not _is_alive(record, item):
+                # It has ended with its enrollment: nobody has to look at it any more.
+                self._note(item, [Plan.waiting_shard.remove(), Plan.enqueued_at.remove()])
+                return
+            turn = self._turn(record, item, self._open(item))
+            before = turn.document.encode()
+            expiring = self._expiring(record)
+            self._settle_answered(turn)
+            next_look = self._settle_lost(turn, expiring, next_look=self._next_look(item))
+            stands = turn.document.encode() == before and item.generation == record.generation
+            if stands and not self._is_due(turn.document):
+                self._note(item, [Plan.enqueued_at.set(next_look)])
+                return
+            if self._move(turn):
                 return
         raise UnavailableError("Others kept changing the plan.")
 
@@ -209,67 +188,13 @@ class Plans:
         former = self._open(item) if item is not None and item.epoch == alive.epoch else None
         return Situation(self._device(alive), former)
 
-    # What is told of plans
-
-    def of_enrollment(self, enrollment_id: str) -> list[KnownPlan]:
-        """Return the plans of an enrollment, one of each kind. Raises :class:`~mdmlib.errors.NotFoundError`."""
-        items = list(
-            EnrollmentItem.query(enrollment_id, EnrollmentItem.item.startswith(tables.PLAN), consistent_read=True)
-            if "#" not in enrollment_id
-            else ()
-        )
-        record, _, _ = self._read(enrollment_id, "-")
-        if record is None or record.state == "deleted":
-            raise NotFoundError(f"There is no enrollment {enrollment_id[:200]}.", code="unknown_enrollment")
-        return [self._known(item, record) for item in items if isinstance(item, Plan)]
-
-    def unsettled(self, *, failed: bool, limit: int, after: str) -> tuple[list[KnownPlan], str | None]:
-        """Return a page of the plans that are running, or have failed, of all enrollments; and the next position.
-
-        Within each of 16 shards those that moved least lately come first.
-        """
-        position: dict[str, Any] = json.loads(after) if after else {"shard": 0}
-        keys: list[tuple[str, str]] = []
-        for shard in range(position["shard"], tables.SHARDS):
-            name = f"{'failed' if failed else 'plan'}-{shard:x}"
-            begin = position.get("key") if shard == position["shard"] else None
-            page = EnrollmentItem.waiting.query(
-                name, limit=limit - len(keys), last_evaluated_key=_index_key(name, begin) if begin else None
-            )
-            read = [key for key in page if isinstance(key, Plan)]
-            keys += [(key.enrollment_id, key.item) for key in read]
-            if len(keys) == limit:
-                last = read[-1]
-                key = [int(last.enqueued_at), last.enrollment_id, last.item]
-                return self._known_of(keys), json.dumps({"shard": shard, "key": key}, separators=(",", ":"))
-        return self._known_of(keys), None
-
-    def _known_of(self, keys: Sequence[tuple[str, str]]) -> list[KnownPlan]:
-        known: list[KnownPlan] = []
-        for start in range(0, len(keys), _FOUND // 2):
-            some = keys[start : start + _FOUND // 2]
-            wanted = [*some, *((id_, tables.RECORD) for id_ in dict.fromkeys(id_ for id_, _ in some))]
-            items = list(EnrollmentItem.batch_get(wanted, consistent_read=True))
-            records = {item.enrollment_id: item for item in items if isinstance(item, Enrollment)}
-            plans = {(item.enrollment_id, item.item): item for item in items if isinstance(item, Plan)}
-            known += [self._known(plans[key], records[key[0]]) for key in some if key in plans and key[0] in records]
-        return known
-
-    def _known(self, item: Plan, record: Enrollment) -> KnownPlan:
-        document = self._open(item)
-        ended = item.epoch != record.epoch or record.state not in LIVE_STATES
-        state = "ended" if ended and item.state == "running" else item.state
-        if not ended and item.generation != record.generation:
-            _give_up_cleared(document, at=int(item.changed_at))
-        return KnownPlan(item.enrollment_id, item.item.removeprefix(tables.PLAN), item, document, state)
-
-    # How a plan moves
+    # What is read
 
     def _read(
         self, enrollment_id: str, kind: str, command_uuid: str | None = None
     ) -> tuple[Enrollment | None, Plan | None, CommandResult | None]:
         """Read the record, a plan and a result, strongly and in one call."""
-        if not 0 < len(enrollment_id.encode()) <= _LONGEST_KEY or "#" in enrollment_id:
+        if not 0 < len(enrollment_id.encode()) <= tables.LONGEST_ID or "#" in enrollment_id:
             return None, None, None
         keys = [(enrollment_id, tables.RECORD), (enrollment_id, tables.PLAN + kind)]
         if command_uuid is not None:
@@ -287,39 +212,123 @@ class Plans:
         pending = self._queue.pending(record, command.order)
         return any(EnrollmentItem.batch_get([(pending.enrollment_id, pending.item)], consistent_read=True))
 
+    def _expiring(self, record: Enrollment) -> dict[str, int]:
+        """Return when the lives of the commands end that wait for a device, by uuid."""
+        queue = self._queue.read_on(record, after=f"{tables.PENDING}{record.generation}#")
+        return {pending.command_uuid: int(pending.expires_at) for pending in queue}
+
     def _device(self, record: Enrollment) -> PlannedDevice:
-        live = Live(record, record)
-        attributes = self._attributes.find(record.serial_number)
-        return PlannedDevice(record, live.target.platform, tags=attributes.tags, values=attributes.values)
+        serial_number = record.serial_number
+        platform = Live(record, record).target.platform
+        return PlannedDevice(record, platform, ask=lambda: self._attributes.find(serial_number))
 
-    def _device_of(self, turn: _Turn) -> PlannedDevice:
-        if turn.device is None:
-            turn.device = self._device(turn.record)
-        return turn.device
+    def _turn(self, record: Enrollment, item: Plan, document: PlanDocument, *, mover: str | None = None) -> Turn:
+        kind = item.item.removeprefix(tables.PLAN)
+        return Turn(self._device(record), item, document, kind, item.run, item.cause, mover=mover)
 
-    def _settle(self, turn: _Turn, step: Step, result: CommandResult) -> None:
-        """Note what became of a step's command."""
-        at = int(self._now().timestamp())
+    def _open(self, item: Plan) -> PlanDocument:
+        return PlanDocument.decode(self._sealer.open(item.document, place=f"{item.enrollment_id}/{item.item}"))
+
+    def _former(self, record: Enrollment, item: Plan) -> PlanDocument:
+        """Return the plan before, with all that the device has done of it."""
+        turn = self._turn(record, item, self._open(item))
+        if turn.document.in_state(StepState.QUEUED):
+            self._settle_answered(turn)
+        return turn.document
+
+    # How it moves
+
+    def _move(self, turn: Turn) -> bool:
+        """Move a plan and look back; say whether nobody else moved it meanwhile."""
+        if not self._moves.move(turn):
+            return False
+        self._look_back(turn.record, turn.document, new=[command.uuid for _, command in turn.commands])
+        return True
+
+    def _moves_nothing(
+        self, record: Enrollment, item: Plan, document: PlanDocument, step: Step, result: CommandResult | None
+    ) -> bool:
+        """Say whether there is nothing to be done yet, or any more, about what became of a step's command."""
+        if step.state is not StepState.QUEUED:
+            if document.moved_by == step.command_uuid:
+                self._moves.remind(record, item, document)
+                self._look_back(record, document)
+            return True
+        if item.generation != record.generation:
+            return False
+        if result is None:
+            return self._waits(record, str(step.command_uuid))
+        is_hurried = self._actions[step.action].at_once
+        return result.status == ACKNOWLEDGED and document.waits_behind(step) and not is_hurried
+
+    def _look_back(self, record: Enrollment, document: PlanDocument, *, new: Sequence[str] = ()) -> None:
+        """Take what the device answered while its plan was moved: whoever brought that may have seen it unmoved.
+
+        Nobody has to look for what ``new`` commands come to.
+        """
+        waiting = [str(step.command_uuid) for step in document.in_state(StepState.QUEUED)]
+        waiting = [uuid for uuid in waiting if uuid not in new]
+        answered = self._queue.results(record.enrollment_id, waiting)
+        if answered:
+            self.take_result(record.enrollment_id, next(uuid for uuid in reversed(waiting) if uuid in answered))
+
+    def _settle_answered(self, turn: Turn, known: Mapping[str, CommandResult] | None = None) -> None:
+        """Note what became of all commands that the device has answered; ``known`` are results that were read."""
+        queued = {str(step.command_uuid): step for step in turn.document.in_state(StepState.QUEUED)}
+        results = dict(known or {})
+        results |= self._queue.results(turn.record.enrollment_id, [uuid for uuid in queued if uuid not in results])
+        for uuid, step in queued.items():
+            if uuid in results:
+                self._settle(turn, step, results[uuid])
+
+    def _settle(self, turn: Turn, step: Step, result: CommandResult) -> None:
         if result.status == ACKNOWLEDGED:
             try:
-                self._actions[step.action].learn(step, turn.document, self._device_of(turn), self._answer(result))
+                self._actions[step.action].learn(step, turn.document, turn.device, self._answer(result))
             except Again as again:
                 self._later(turn, step, again.after, str(again))
             except NotFulfilled as failure:
-                step.become(StepState.FAILED, at=at, reason=str(failure))
+                self._fail(step, str(failure))
             else:
-                step.become(StepState.DONE, at=at)
+                step.become(StepState.DONE, at=int(self._now().timestamp()))
             return
         reason = _complaint(result)
         step.failures += 1
         # What a device does not understand, or cannot do, it will not the next time.
         if result.status in {NOT_SENT, COMMAND_FORMAT_ERROR} or step.failures >= MOST_ATTEMPTS:
-            step.become(StepState.FAILED, at=at, reason=reason)
+            self._fail(step, reason)
             return
         delays = _RETRY_SECONDS_IN_SETUP if turn.record.awaiting_configuration else _RETRY_SECONDS
         self._later(turn, step, delays[min(step.failures, len(delays)) - 1], f"{reason} It is tried again.")
 
-    def _later(self, turn: _Turn, step: Step, seconds: int, reason: str) -> None:
+    def _settle_lost(self, turn: Turn, expiring: Mapping[str, int], *, next_look: int) -> int:
+        """Note what became of commands that the device has not answered; return when to look again."""
+        now = int(self._now().timestamp())
+        for step in turn.document.in_state(StepState.QUEUED):
+            end = expiring.get(str(step.command_uuid))
+            if end is not None and end > now:
+                next_look = min(next_look, end)
+            elif end is None and now - (step.changed_at or 0) < self._command_life.total_seconds() / 2:
+                self._fail(step, "An administrator took its command back.")
+            else:
+                self._expire(step)
+        return next_look
+
+    def _expire(self, step: Step) -> None:
+        at = int(self._now().timestamp())
+        step.failures += 1
+        days = self._command_life.days
+        if step.failures >= MOST_ATTEMPTS:
+            again = "when the device connects again, begin the plan once more"
+            self._fail(step, f"It was sent {step.attempts} times and not answered, at last for {days} days: {again}.")
+        else:
+            reason = f"The device has not answered for {days} days. It is sent again."
+            step.become(StepState.WAITING, at=at, reason=reason, not_before=at)
+
+    def _fail(self, step: Step, reason: str) -> None:
+        step.become(StepState.FAILED, at=int(self._now().timestamp()), reason=reason)
+
+    def _later(self, turn: Turn, step: Step, seconds: int, reason: str) -> None:
         at = int(self._now().timestamp())
         step.become(StepState.WAITING, at=at, reason=reason, not_before=at + seconds)
         turn.delays.append(seconds)
@@ -331,150 +340,36 @@ class Plans:
         except MalformedBodyError:
             return {}
 
-    def _move(self, turn: _Turn) -> bool:
-        """Queue what comes next and write the plan down; say whether nobody else changed it meanwhile."""
-        if turn.item is not None and turn.item.run == turn.run and turn.item.generation != turn.record.generation:
-            _give_up_cleared(turn.document, at=int(self._now().timestamp()))
-        self._take_next_steps(turn)
-        item, outbox = self._written(turn)
-        unchanged = Plan.version == turn.item.version if turn.item is not None else Plan.item.does_not_exist()
-        beside: list[Write] = [Put("plan", item, unchanged)]
-        if outbox is not None:
-            beside.append(Put("outbox", outbox))
-        commands = [command for _, command in turn.commands]
-        try:
-            self._enqueue.enqueue_beside(commands, Live(turn.record, turn.record), beside=beside)
-        except ConditionsFailedError as failed:
-            for name in failed.names:
-                number, _, what = name.partition(" ")
-                if what == "answered" and "plan" not in failed.names:
-                    # Under this name it was sent before, by a run that was overtaken: it gets another one.
-                    turn.document.steps[turn.commands[int(number)][0]].attempts += 1
-                    logger.warning("Command of a plan was answered before", enrollment_id=turn.record.enrollment_id)
-            return False
-        for delay in turn.delays:
-            self._workflow_queue.resume_later(turn.record.enrollment_id, turn.kind, turn.run, seconds=delay)
-        if commands:
-            self._enqueue.tell_of(commands, Live(turn.record, turn.record))
-        if outbox is not None:
-            self._events.publish_outbox(outbox)
-        return True
+    # When it is looked at
 
-    def _take_next_steps(self, turn: _Turn) -> None:
-        """Make commands of the steps of the current phase; with nothing to wait for, go on to the next phase."""
-        device = self._device_of(turn)
-        at = int(self._now().timestamp())
-        phase = None
-        while (now_in := turn.document.phase) is not None and now_in != phase:
-            phase = now_in
-            for number, step in list(turn.document.current()):
-                due = step.state is StepState.WAITING and (step.not_before or 0) <= at
-                if (step.state is StepState.PENDING or due) and len(turn.commands) < _MOST_AT_ONCE:
-                    self._take(turn, number, step, device, at)
+    def _is_due(self, document: PlanDocument) -> bool:
+        """Say whether the delay of a step is over."""
+        now = self._now().timestamp()
+        return any((step.not_before or 0) <= now for step in document.in_state(StepState.WAITING))
 
-    def _take(self, turn: _Turn, number: int, step: Step, device: PlannedDevice, at: int) -> None:
-        try:
-            fields = dict(self._actions[step.action].command(step, turn.document, device))
-            command = self._named(turn, number, step, fields)
-            if refusal := Suitability(command).refusal(Live(turn.record, turn.record)):
-                raise ConflictError(refusal.message.removesuffix(" Say `force` to send it all the same."))
-        except Unneeded as unneeded:
-            step.become(StepState.UNNEEDED, at=at, reason=str(unneeded))
-        except UnavailableError:
-            raise
-        except PicoMDMError as error:
-            step.become(StepState.FAILED, at=at, reason=error.message)
-        else:
-            step.attempts += 1
-            step.command_uuid, step.request_type = command.uuid, command.request_type
-            step.become(StepState.QUEUED, at=at)
-            turn.commands.append((number, command))
-
-    def _named(self, turn: _Turn, number: int, step: Step, fields: Mapping[str, Any]) -> Command:
-        """Return a command under a name that says what it is.
-
-        The same turn again makes the same command, and enrollments that a page of one job begins share what is the
-        same for all of them.
-        """
-        content = plist.dumps({"Command": dict(fields)})
-        told = json.dumps([turn.run, int(turn.record.epoch), number, step.attempts]).encode()
-        digest = hashlib.sha256(told + content).hexdigest()[:32]
-        uuid = f"{UUID_PREFIX}{turn.kind}.{digest}"
-        body = plist.dumps({"Command": dict(fields), "CommandUUID": uuid})
-        return Command(uuid, str(fields["RequestType"]), body)
-
-    def _written(self, turn: _Turn) -> tuple[Plan, OutboxEvent | None]:
-        """Return the plan as it is to be written, and the event when that ends it."""
+    def _next_look(self, item: Plan) -> int:
+        """Return when to look again at a plan that does not move: after as long as it has stood still by now."""
         now = self._now()
-        seconds = int(now.timestamp())
-        record, document, begins = turn.record, turn.document, turn.item is None or turn.item.run != turn.run
-        over = document.phase is None
-        state = "running" if not over else "failed" if document.has_failed else "done"
-        name = tables.PLAN + turn.kind
-        item = Plan(
-            record.enrollment_id,
-            name,
-            run=turn.run,
-            epoch=record.epoch,
-            generation=record.generation,
-            state=state,
-            cause=turn.cause,
-            version=int(turn.item.version) + 1 if turn.item is not None else 1,
-            document=self._sealer.seal(document.encode(), place=f"{record.enrollment_id}/{name}"),
-            begun_at=seconds if begins or turn.item is None else turn.item.begun_at,
-            changed_at=seconds,
-        )
-        shard = tables.shard_of(record.enrollment_id)
-        if state != "done":
-            item.waiting_shard = f"{'failed' if over else 'plan'}-{shard}"
-            item.enqueued_at = seconds
-        if not over:
-            return item, None
-        item.finished_at = seconds
-        return item, outbox_item(MDMEvent.from_document(self._told(turn, state, now)))
+        still = timedelta(seconds=now.timestamp() - int(item.changed_at))
+        return int((now + min(max(still, LOOKED_AT_AFTER), _LONGEST_PAUSE)).timestamp())
 
-    def _told(self, turn: _Turn, state: str, now: datetime) -> dict[str, Any]:
-        steps = turn.document.steps
-        event = {
-            "kind": turn.kind,
-            "run": turn.run,
-            "cause": turn.cause,
-            "state": state,
-            "enrollment_id": turn.record.enrollment_id,
-            "serial_number": turn.record.serial_number,
-            "blueprints": turn.document.blueprints,
-            **{each.value: sum(step.state is each for step in steps) for each in _COUNTED},
-            "failures": [
-                {"step": step.title, "reason": step.reason or ""}
-                for step in turn.document.in_state(StepState.FAILED)[:_MOST_TOLD]
-            ],
-        }
-        return {
-            "topic": FINISHED_TOPIC,
-            "event_id": self._new_event_id(),
-            "created_at": documents.rfc3339nano(now),
-            "plan_event": {name: value for name, value in event.items() if value is not None},
-        }
-
-    def _remind(self, record: Enrollment, item: Plan) -> None:
-        """Do again what may have been left out behind the transaction that moved a plan: once too often is no harm."""
-        document = self._open(item)
-        seconds = int(self._now().timestamp())
-        for step in document.in_state(StepState.WAITING):
-            delay = max((step.not_before or 0) - seconds, 0)
-            kind = item.item.removeprefix(tables.PLAN)
-            self._workflow_queue.resume_later(record.enrollment_id, kind, item.run, seconds=delay)
-        if document.in_state(StepState.QUEUED):
-            self._enqueue.wake(Live(record, record))
-
-    def _open(self, item: Plan) -> PlanDocument:
-        return PlanDocument.decode(self._sealer.open(item.document, place=f"{item.enrollment_id}/{item.item}"))
+    def _note(self, item: Plan, actions: "list[UpdateAction]") -> None:
+        """Note when a plan is looked at again. One that has moved meanwhile has noted that itself."""
+        try:
+            item.update(actions, condition=Plan.version == item.version)
+        except UpdateError as error:
+            if not condition_failed(error):
+                raise
 
 
 def check_device(record: Enrollment) -> None:
     """Raise :class:`~mdmlib.errors.ConflictError` for a user channel: plans are for devices."""
     if record.parent_id is not None:
         raise ConflictError("It is the channel of a user; plans are for devices.", code="not_a_device")
+
+
+def _is_alive(record: Enrollment, item: Plan) -> bool:
+    return item.epoch == record.epoch and record.state in LIVE_STATES
 
 
 def _live(enrollment_id: str, record: Enrollment | None) -> Enrollment:
@@ -488,15 +383,6 @@ def _live(enrollment_id: str, record: Enrollment | None) -> Enrollment:
     return record
 
 
-def _give_up_cleared(document: PlanDocument, *, at: int) -> None:
-    """Send nothing more of a plan whose queue an administrator has cleared, but let Setup Assistant go on."""
-    for step in document.in_state(StepState.QUEUED):
-        step.become(StepState.FAILED, at=at, reason="An administrator cleared the queue that its command was in.")
-    for step in document.in_state(StepState.PENDING, StepState.WAITING):
-        if step.action != RELEASE:
-            step.become(StepState.FAILED, at=at, reason="An administrator cleared the queue before its turn came.")
-
-
 def _complaint(result: CommandResult) -> str:
     """Return what a device says about why it did not do a command."""
     chain = result.error_chain or []
@@ -505,13 +391,3 @@ def _complaint(result: CommandResult) -> str:
     code = first.get("ErrorCode")
     told = f"{result.status}: {text}" if text else str(result.status)
     return f"{told} ({code})." if code is not None else f"{told}."
-
-
-def _index_key(shard: str, key: Sequence[Any]) -> dict[str, Any]:
-    enqueued_at, enrollment_id, item = key
-    return {
-        "waiting_shard": {"S": shard},
-        "enqueued_at": {"N": str(enqueued_at)},
-        "enrollment_id": {"S": enrollment_id},
-        "item": {"S": item},
-    }

@@ -86,6 +86,16 @@ class StoredProfiles:
         """Return a profile. Raises :class:`~mdmlib.errors.NotFoundError`."""
         return self._opened(_item(identifier))
 
+    def get_many(self, identifiers: Iterable[str]) -> dict[str, bytes]:
+        """Return profiles by identifier, read together: of these those that are there and do not lie in S3."""
+        keys = [(COLLECTION, identifier) for identifier in identifiers if _may_be_a_key(identifier)]
+        items = StoredProfile.batch_get(keys, consistent_read=True) if keys else ()
+        return {
+            item.name: self._sealer.open(item.profile, place=_place(item.name))
+            for item in items
+            if item.profile is not None
+        }
+
     def list(self) -> Iterator[Profile]:
         """Yield all profiles, by identifier; what goes beyond the size of an answer without its content."""
         room = MAX_BYTES

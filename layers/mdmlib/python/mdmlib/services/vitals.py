@@ -42,6 +42,7 @@ MEASURE: Final = "measure"
 PUSH_AGAIN: Final = "push_again"
 FIND_STALE: Final = "find_stale"
 RELEASE_DEVICES: Final = "release_devices"
+LOOK_AFTER_PLANS: Final = "look_after_plans"
 
 INTERVALS: Final = {
     PUBLISH_LEFTOVERS: timedelta(minutes=5),
@@ -50,6 +51,7 @@ INTERVALS: Final = {
     PUSH_AGAIN: timedelta(hours=1),
     FIND_STALE: timedelta(days=1),
     RELEASE_DEVICES: timedelta(minutes=5),
+    LOOK_AFTER_PLANS: timedelta(hours=1),
 }
 """How often the template has each task done."""
 

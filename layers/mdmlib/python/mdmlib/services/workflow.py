@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from mdmlib.errors import MalformedBodyError
-from mdmlib.services.workflow_queue import ENROLLED, HASH_APP, JOB, RESULT, RESUME, START, WorkflowQueue
+from mdmlib.services.workflow_queue import ENROLLED, HASH_APP, JOB, LOOK, RESULT, RESUME, START, WorkflowQueue
 
 if TYPE_CHECKING:
     from mdmlib.services.apps import Apps
@@ -51,6 +51,8 @@ class Workflow:
             self._plans.take_result(_text(message, "enrollment_id"), _text(message, "command_uuid"))
         elif task == RESUME:
             self._resume(message)
+        elif task == LOOK:
+            self._plans.look_after(_text(message, "enrollment_id"), _text(message, "kind"))
         elif task == JOB:
             self._jobs.do_page(_text(message, "job"), int(message.get("step", 0)))
         elif task == START:

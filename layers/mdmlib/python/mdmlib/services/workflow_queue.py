@@ -6,6 +6,7 @@ A message is ``{"task": …, …}``:
 ``enrolled``   ``enrollment_id``, ``event_id``: a device has enrolled (rule of the bus)
 ``result``     ``enrollment_id``, ``command_uuid``: a device answered a plan's command (rules), or it was taken back
 ``resume``     ``enrollment_id``, ``kind``, ``run``, ``at``: a delay of a plan is over
+``look``       ``enrollment_id``, ``kind``: a plan has not moved for long
 ``job``        ``job``, ``step``: a page of a job that brings blueprints to many
 ``start``      ``enrollment_id``, ``kind``, ``run``, ``options``, ``cause``: a plan that somebody has asked for
 ``hash_app``   ``upload``: the next chunks of a package that was uploaded
@@ -20,7 +21,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from mdmlib.errors import UnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
     from mypy_boto3_sqs import SQSClient
@@ -28,9 +29,13 @@ if TYPE_CHECKING:
 ENROLLED: Final = "enrolled"
 RESULT: Final = "result"
 RESUME: Final = "resume"
+LOOK: Final = "look"
 JOB: Final = "job"
 START: Final = "start"
 HASH_APP: Final = "hash_app"
+
+_BATCH: Final = 10
+"""Messages of one call of SQS."""
 
 LONGEST_DELAY: Final = 900
 """Of SQS. Whoever waits for longer is told again and again."""
@@ -54,6 +59,12 @@ class WorkflowQueue:
         """Have a plan moved on, one of whose commands an administrator has taken back."""
         self._send({"task": RESULT, "enrollment_id": enrollment_id, "command_uuid": command_uuid})
 
+    def look_after(self, plans: "Sequence[tuple[str, str]]") -> None:
+        """Have plans looked at that have not moved for long: enrollments and kinds."""
+        messages = [{"task": LOOK, "enrollment_id": enrollment_id, "kind": kind} for enrollment_id, kind in plans]
+        for start in range(0, len(messages), _BATCH):
+            self._send_all(messages[start : start + _BATCH])
+
     def do_page(self, job_id: str, step: int) -> None:
         """Have the next page of a job done."""
         self._send({"task": JOB, "job": job_id, "step": step})
@@ -66,6 +77,18 @@ class WorkflowQueue:
     def hash_app(self, upload_id: str) -> None:
         """Have the next chunks of an uploaded package hashed."""
         self._send({"task": HASH_APP, "upload": upload_id})
+
+    def _send_all(self, messages: "Sequence[dict[str, Any]]") -> None:
+        """Send up to ten. Those that are not taken are asked for again by whoever asked."""
+        entries: Any = [
+            {"Id": str(number), "MessageBody": json.dumps(message)} for number, message in enumerate(messages)
+        ]
+        try:
+            answer = self._client().send_message_batch(QueueUrl=self._queue_url, Entries=entries)
+        except (BotoCoreError, ClientError) as error:
+            raise UnavailableError("The workflow queue takes no messages.", code="queue_unavailable") from error
+        if answer.get("Failed"):
+            raise UnavailableError("The workflow queue did not take all messages.", code="queue_unavailable")
 
     def _send(self, message: dict[str, Any], *, delay: int = 0) -> None:
         try:

@@ -1,7 +1,7 @@
 """The command queue of an enrollment: one partition, one Query for what a connect needs."""
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -121,6 +121,12 @@ class CommandQueueStore:
         result = next((item for item in items if isinstance(item, CommandResult)), None)
         command = next((item for item in items if isinstance(item, Command)), None)
         return result, command
+
+    def results(self, enrollment_id: str, command_uuids: Iterable[str]) -> dict[str, CommandResult]:
+        """Return the results that there are of commands, by uuid."""
+        keys = [(enrollment_id, tables.RESULT + uuid) for uuid in command_uuids]
+        items = EnrollmentItem.batch_get(keys, consistent_read=True) if keys else ()
+        return {item.command_uuid: item for item in items if isinstance(item, CommandResult)}
 
     def payload(self, pending: PendingCommand) -> bytes | None:
         """Return the raw plist of a pending command, or None.

@@ -80,6 +80,9 @@ OTA_IDENTITY: Final = "ota#"
 SHARDS: Final = 16
 """How many shards the ``listing``, ``expiring`` and ``waiting`` indexes and the outbox have: ``0`` to ``f``."""
 
+LONGEST_ID: Final = 1_023
+"""Bytes of an enrollment's id: a hash key has one more."""
+
 FIRST_GENERATION: Final = "ffffffff"
 """Generations are 8 hex digits that count down, so that the living one sorts directly after the record."""
 
@@ -348,7 +351,7 @@ class Plan(EnrollmentItem, discriminator="plan"):
     waiting_shard = UnicodeAttribute(null=True)
     """``plan-<shard>`` while it is running, ``failed-<shard>`` once it failed: the index ``waiting`` finds both."""
     enqueued_at = NumberAttribute(null=True)
-    """When it changed last, for that index."""
+    """For that index: when a running one is looked at, should nothing happen until then; when a failed one failed."""
 
 
 class Inventory(EnrollmentItem, discriminator="inventory"):

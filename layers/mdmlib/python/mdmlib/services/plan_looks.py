@@ -1,0 +1,43 @@
+"""Plans that stand still: once an hour those are found whose time to be looked at has come.
+
+A message that moves a plan may have been lost, and a command may outlive its time in the queue of a silent device. Each
+plan says when it is to be looked at, should nothing happen until then; by that the index of running plans finds it. So
+what is read is what is due, however many plans there are. The looks themselves are messages of the workflow queue: one
+more is no harm, and a plan that another message moves meanwhile is due no more.
+"""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import TYPE_CHECKING, Final
+
+from mdmlib.observability import logger
+from mdmlib.store import tables
+from mdmlib.store.tables import EnrollmentItem, Plan
+
+if TYPE_CHECKING:
+    from mdmlib.services.workflow_queue import WorkflowQueue
+
+MOST_AT_ONCE: Final = 1_000
+"""Of each shard: the next run finds the rest."""
+
+
+class PlanLooks:
+    """Has plans looked at."""
+
+    def __init__(
+        self, *, workflow_queue: "WorkflowQueue", now: Callable[[], datetime], most_at_once: int = MOST_AT_ONCE
+    ) -> None:
+        self._workflow_queue = workflow_queue
+        self._now = now
+        self._most_at_once = most_at_once
+
+    def run(self) -> None:
+        """Ask for a look at each plan that is due. Raises :class:`~mdmlib.errors.UnavailableError`."""
+        until, count = int(self._now().timestamp()), 0
+        for shard in range(tables.SHARDS):
+            due = EnrollmentItem.waiting.query(f"plan-{shard:x}", Plan.enqueued_at <= until, limit=self._most_at_once)
+            keys = [(key.enrollment_id, key.item.removeprefix(tables.PLAN)) for key in due if isinstance(key, Plan)]
+            self._workflow_queue.look_after(keys)
+            count += len(keys)
+        if count:
+            logger.info("Plans looked at that have not moved for long", count=count)
