@@ -28,8 +28,8 @@ BUILD: Final = REPOSITORY / ".aws-sam" / "build"
 _STAMP: Final = BUILD / "picomdm.json"
 _INPUTS: Final = ("template.yaml", "functions", "layers", "tools/build.py")
 
-SERVICES: Final = frozenset({"dynamodb", "events", "lambda", "s3", "secretsmanager", "sqs"})
-"""What functions make clients of. botocore describes four hundred more, which are most of the layer's files."""
+SERVICES: Final = frozenset({"events", "lambda", "s3"})
+"""What functions make the SDK's clients of. botocore describes four hundred more, which are most of the layer's files."""
 
 
 class BuildError(Exception):
