@@ -259,7 +259,9 @@ def _refusal(operation: str, status: int, headers: Mapping[str, str], data: byte
         document = {}  # of what stands between: a proxy, a load balancer
     if not isinstance(document, dict):
         document = {}
-    code = str(document.pop("__type", status)).rpartition("#")[2]
+    # DynamoDB puts its namespace in front of the code; a header may have an address behind it.
+    kind = document.pop("__type", None) or headers.get("x-amzn-errortype", status)
+    code = str(kind).partition(":")[0].rpartition("#")[2]
     message = document.pop("message", None) or document.pop("Message", "")
     if query_error := headers.get("x-amzn-query-error"):
         code = query_error.partition(";")[0]
