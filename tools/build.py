@@ -29,7 +29,7 @@ _STAMP: Final = BUILD / "picomdm.json"
 _INPUTS: Final = ("template.yaml", "functions", "layers", "tools/build.py")
 
 SERVICES: Final = frozenset({"events", "lambda", "s3"})
-"""What functions make the SDK's clients of. botocore describes four hundred more, which are most of the layer's files."""
+"""What functions make the SDK's clients of. It describes four hundred more, which are most of the layer's files."""
 
 
 class BuildError(Exception):
