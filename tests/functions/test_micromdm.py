@@ -618,8 +618,8 @@ WRONG: list[tuple[str, str, bytes, int, str, str]] = [
     ("PUT", "/v1/dep-tokens", b"{}", 404, "ade_server_not_found", ""),
     ("GET", "/v1/dep/account", b"", 409, "ade_token_missing", ""),
     ("POST", "/v1/dep/devices", b"{}", 409, "ade_token_missing", ""),
-    ("GET", "/v1/devices", b"", 404, "unknown_route", ""),
-    ("PATCH", "/v1/commands", b"", 404, "unknown_route", ""),
+    ("GET", "/v1/devices", b"", 405, "method_not_allowed", ""),
+    ("PATCH", "/v1/commands", b"", 405, "method_not_allowed", ""),
 ]
 
 

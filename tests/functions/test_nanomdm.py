@@ -379,8 +379,8 @@ WRONG: list[tuple[str, str, bytes, int, str, str]] = [
     ("POST", "/v1/enrollments/query?cursor=!", b"{}", 400, "invalid_cursor", "cursor"),
     ("POST", "/v1/enrollments/query?cursor=enp6", b"{}", 400, "invalid_cursor", "cursor"),
     ("GET", f"/v1/queue/{UDID}?limit=x", b"", 400, "invalid_field", "limit"),
-    ("PUT", "/v1/escrowkeyunlock", b"", 404, "unknown_route", ""),
-    ("PATCH", f"/v1/queue/{UDID}", b"", 404, "unknown_route", ""),
+    ("PUT", "/v1/escrowkeyunlock", b"", 405, "method_not_allowed", ""),
+    ("PATCH", f"/v1/queue/{UDID}", b"", 405, "method_not_allowed", ""),
 ]
 
 

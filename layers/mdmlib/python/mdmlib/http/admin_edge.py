@@ -49,7 +49,13 @@ if TYPE_CHECKING:
 
 DIALECT_HEADER: Final = "x-picomdm-dialect"
 
+
+class MethodNotAllowedError(NotFoundError):
+    """What was called is here, but not with that method."""
+
+
 _STATUS: Final[tuple[tuple[type[PicoMDMError], HTTPStatus], ...]] = (
+    (MethodNotAllowedError, HTTPStatus.METHOD_NOT_ALLOWED),
     (BodyTooLargeError, HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
     (BadRequestError, HTTPStatus.BAD_REQUEST),
     (ForbiddenError, HTTPStatus.FORBIDDEN),
@@ -300,9 +306,20 @@ def register_error_handlers(app: "APIGatewayHttpResolver") -> None:
     @app.not_found
     def miss(_: "RouteNotFoundError") -> Response[str]:
         event = app.current_event
-        called = f"{event.http_method} {event.raw_path}"
-        unknown = NotFoundError(f"There is no {called} here.", code="unknown_route")
-        return refusal(unknown, dialect=dialect_of(event))
+        said = f"There is no {event.http_method} {event.raw_path} here"
+        allowed = _methods_of(app, event.path)
+        if not allowed:
+            return refusal(NotFoundError(f"{said}.", code="unknown_route"), dialect=dialect_of(event))
+        error = MethodNotAllowedError(f"{said}, but {' and '.join(allowed)}.", code="method_not_allowed")
+        response = refusal(error, dialect=dialect_of(event))
+        response.headers["Allow"] = ", ".join(allowed)
+        return response
+
+
+def _methods_of(app: "APIGatewayHttpResolver", path: str) -> list[str]:
+    """Return the methods that a path can be called with; none if there is no such path."""
+    routes = app._static_routes + app._dynamic_routes  # noqa: SLF001 - it tells in no other way what it knows
+    return sorted({route.method for route in routes if route.rule.match(path)})
 
 
 def _details(error: PicoMDMError) -> dict[str, str]:
