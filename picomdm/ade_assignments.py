@@ -82,10 +82,17 @@ def lock(
         raise RefusedError(f"Apple did not lock it: {locked['response_status']}.", code="not_locked")
 
 
-def bypass_code(context: typer.Context, *, serial_number: _SERIAL, _json: JSON = False) -> None:
-    """Show the code that ends a lock that was put on from here."""
+def bypass_code(
+    context: typer.Context,
+    *,
+    serial_number: _SERIAL,
+    reason: Annotated[str | None, typer.Option(help="Why; it is published, with who asks.")] = None,
+    _json: JSON = False,
+) -> None:
+    """Show the code that ends a lock that was put on from here. The event mdm.SecretRevealed tells who saw it."""
     operator = operator_of(context)
-    _show_lock(operator, operator.api.get(f"{_LOCKS}/{path_part(serial_number)}"))
+    query = {"reason": reason} if reason else {}
+    _show_lock(operator, operator.api.get(f"{_LOCKS}/{path_part(serial_number)}", **query))
 
 
 def unlock(

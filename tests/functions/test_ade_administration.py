@@ -22,7 +22,8 @@ from mdmlib.store.tables import ActivationLock
 from tests.ade_portal import Portal
 from tests.api_description import DescribedGateway
 from tests.deployment import Clock
-from tests.fleet import TOPIC, Fleet, FleetDevice
+from tests.event_schemas import assert_conforms
+from tests.fleet import TOPIC, Bus, Fleet, FleetDevice
 from tests.gateway import Answer, Gateway
 
 SERVERS = "/v2/ade-servers"
@@ -320,6 +321,26 @@ def test_a_lock_has_one_code_which_is_kept_before_apple_is_asked(
     assert code.raw not in ActivationLock.get("activation_lock", serial).bypass_code
     assert gateway.delete(f"{LOCKS}/{serial}").status == 204
     assert gateway.get(f"{LOCKS}/{serial}").document["code"] == "activation_lock_not_found"
+
+
+@pytest.mark.usefixtures("server")
+def test_who_is_told_the_code_of_a_lock_is_published_first(
+    gateway: Gateway, portal: Portal, aws: Emulator, environment: Settings
+) -> None:
+    [serial] = portal.buy()
+    bus = Bus(aws, environment.event_bus)
+    gateway.post(f"{SERVERS}/school/activation-locks", {"serial_number": serial})
+
+    code = gateway.get(f"{LOCKS}/{serial}", reason="It came back").document["bypass_code"]
+
+    assert gateway.get(f"{LOCKS}/{serial}", reason=" ").document["field"] == "reason"
+    told = [event for event in bus.take() if event["topic"] == "mdm.SecretRevealed"]
+    assert [event["escrow_event"]["why"] for event in told] == [None, "It came back"]
+    for event in told:
+        assert_conforms(event)
+        assert event["escrow_event"]["owner"] == serial
+        assert event["escrow_event"]["kind"] == "activation_lock_bypass_code"
+        assert code not in json.dumps(event)
 
 
 # The proxy first: it begins a new runtime.

@@ -13,6 +13,7 @@ from mdmlib.http.etags import seen
 from mdmlib.http.fields import Fields
 from mdmlib.http.v2 import rfc3339
 from mdmlib.services.ade_assignments import MOST
+from mdmlib.services.escrow import MAX_REASON
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -175,15 +176,17 @@ def lock(name: str, request: AdminRequest, locks: "ActivationLocks") -> "Respons
     """
     fields = Fields(request.json(), known=("lost_message", "serial_number"))
     serial_number = fields.required_text("serial_number")
-    return answer_v2(
-        HTTPStatus.CREATED, _lock(locks.lock(name, serial_number, lost_message=fields.text("lost_message")))
-    )
+    locked = locks.lock(name, serial_number, lost_message=fields.text("lost_message"), who=request.caller)
+    return answer_v2(HTTPStatus.CREATED, _lock(locked))
 
 
 def get_lock(serial_number: str, request: AdminRequest, locks: "ActivationLocks") -> "Response[str]":
-    """``GET /v2/activation-locks/{serial_number}``: the code that ends a lock that was put on from here."""
-    Fields(request.query, known=())
-    return answer_v2(HTTPStatus.OK, _lock(locks.get(serial_number)))
+    """``GET /v2/activation-locks/{serial_number}``: the code that ends a lock that was put on from here.
+
+    Who reads it, and the ``reason`` if they say one, is published first.
+    """
+    reason = Fields(request.query, known=("reason",)).text("reason", longest=MAX_REASON)
+    return answer_v2(HTTPStatus.OK, _lock(locks.get(serial_number, who=request.caller, why=reason)))
 
 
 def delete_lock(serial_number: str, locks: "ActivationLocks") -> "Response[str]":

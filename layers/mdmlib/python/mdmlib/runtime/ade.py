@@ -96,11 +96,13 @@ def activation_locks() -> "ActivationLocks":
         servers=runtime.ade_servers(),
         unlocking=runtime.escrow_key_unlock(),
         enrollments=runtime.enrollments(),
+        events=runtime.events(),
         sealer=runtime.sealer(),
         settings=runtime.settings(),
         now=runtime.now,
         random=os.urandom,
         new_uuid=lambda: str(uuid.uuid4()).upper(),
+        new_event_id=runtime.new_event_id,
     )
 
 

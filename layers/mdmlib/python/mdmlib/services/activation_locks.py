@@ -1,7 +1,8 @@
 """Activation Locks that an organization puts on its own devices, through Apple, and ends again.
 
 The bypass code is made and kept before Apple is asked: a lock whose answer is lost must not become one that nobody can
-end. A device has one code, however often it is locked, until somebody says that it is of no use any more.
+end. A device has one code, however often it is locked, until somebody says that it is of no use any more. Before it is
+told to anybody, an event says to whom.
 """
 
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from mdmlib.apple.activation_lock import RAW_BYTES, BypassCode
 from mdmlib.errors import BadRequestError, NotFoundError
 from mdmlib.observability import logger
 from mdmlib.services.ade_rules import serial_number_of
+from mdmlib.services.escrow import check_reason, secret_revealed
 from mdmlib.store.refusals import condition_failed
 from mdmlib.store.tables import ActivationLock, Enrollment
 
@@ -24,9 +26,12 @@ if TYPE_CHECKING:
     from mdmlib.clients.escrow_key_unlock import UnlockAnswer
     from mdmlib.services.ade_servers import AdeServers
     from mdmlib.services.escrow_key_unlock import EscrowKeyUnlock
+    from mdmlib.services.events import EventPublisher
     from mdmlib.settings import Settings
     from mdmlib.store.enrollments import EnrollmentStore
     from mdmlib.store.sealing import Sealer
+
+BYPASS_CODE: Final = "activation_lock_bypass_code"
 
 _COLLECTION: Final = "activation_lock"
 _LONGEST_MESSAGE: Final = 1_000
@@ -56,22 +61,26 @@ class ActivationLocks:
         servers: "AdeServers",
         unlocking: "EscrowKeyUnlock",
         enrollments: "EnrollmentStore",
+        events: "EventPublisher",
         sealer: "Sealer",
         settings: "Settings",
         now: Callable[[], datetime],
         random: Callable[[int], bytes],
         new_uuid: Callable[[], str],
+        new_event_id: Callable[[], str],
     ) -> None:
         self._servers = servers
         self._unlocking = unlocking
         self._enrollments = enrollments
+        self._events = events
         self._sealer = sealer
         self._settings = settings
         self._now = now
         self._random = random
         self._new_uuid = new_uuid
+        self._new_event_id = new_event_id
 
-    def lock(self, server: str, serial_number: str, *, lost_message: str | None) -> LockInfo:
+    def lock(self, server: str, serial_number: str, *, lost_message: str | None, who: str) -> LockInfo:
         """Have Apple lock a device of a server; return its code and what became of it.
 
         Raises :class:`~mdmlib.errors.BadRequestError`, and as :class:`~mdmlib.clients.ade.AdeClient` does: the code is
@@ -91,11 +100,17 @@ class ActivationLocks:
         if status == _SUCCESS:
             changes += [ActivationLock.locked_at.set(int(self._now().timestamp())), ActivationLock.unlocked_at.remove()]
         item.update(changes, condition=ActivationLock.name.exists())
-        return self._info(item)
+        return self._reveal(item, who=who, why=None)
 
-    def get(self, serial_number: str) -> LockInfo:
-        """Return a device's code. Raises :class:`~mdmlib.errors.NotFoundError`."""
-        return self._info(_item(serial_number_of(serial_number, name="serial_number")))
+    def get(self, serial_number: str, *, who: str, why: str | None) -> LockInfo:
+        """Return a device's code, to ``who``.
+
+        Raises :class:`~mdmlib.errors.NotFoundError`, and :class:`~mdmlib.errors.BadRequestError` for a reason that is
+        none.
+        """
+        if why is not None:
+            check_reason(why)
+        return self._reveal(_item(serial_number_of(serial_number, name="serial_number")), who=who, why=why)
 
     def unlock(
         self,
@@ -167,7 +182,20 @@ class ActivationLocks:
     def _code(self, item: ActivationLock) -> BypassCode:
         return BypassCode(self._sealer.open(item.bypass_code, place=_place(item.name)))
 
-    def _info(self, item: ActivationLock) -> LockInfo:
+    def _reveal(self, item: ActivationLock, *, who: str, why: str | None) -> LockInfo:
+        """Publish who is told, and tell; raise :class:`~mdmlib.errors.UnavailableError` when it cannot be published."""
+        record = self._record(item.name)
+        self._events.publish(
+            secret_revealed(
+                item.name,
+                BYPASS_CODE,
+                enrollment_id=record.enrollment_id if record else None,
+                who=who,
+                why=why,
+                event_id=self._new_event_id(),
+                at=self._now(),
+            )
+        )
         return LockInfo(
             serial_number=item.name,
             bypass_code=self._code(item).text,

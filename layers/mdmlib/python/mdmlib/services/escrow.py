@@ -6,7 +6,7 @@ Whoever reads one says why, and an event says who did, before the value is told:
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 from pynamodb.exceptions import PutError, PynamoDBException
 
@@ -105,13 +105,16 @@ class Escrow:
         Raises :class:`~mdmlib.errors.NotFoundError`, and :class:`~mdmlib.errors.UnavailableError` when it cannot be
         published.
         """
-        if not why.strip() or len(why) > MAX_REASON or not why.isprintable():
-            raise BadRequestError(f"Say why, in 1 to {MAX_REASON} characters.", code="missing_field", field="reason")
+        check_reason(why)
         item = next((item for item in self.list(owner) if item.kind == kind), None)
         if item is None:
             raise _nothing()
         event_id, now = self._new_event_id(), self._now()
-        self._events.publish(MDMEvent.from_document(_document(item, owner, who, why, event_id, now)))
+        self._events.publish(
+            secret_revealed(
+                owner, kind, enrollment_id=item.owner_enrollment, who=who, why=why, event_id=event_id, at=now
+            )
+        )
         value = self._open(item)
         try:
             item.update([EscrowedSecret.revealed_at.set(int(now.timestamp()))], EscrowedSecret.item.exists())
@@ -133,16 +136,20 @@ def _nothing() -> NotFoundError:
     return NotFoundError("Nothing of that kind is escrowed of that device.", code="nothing_escrowed")
 
 
-def _document(item: EscrowedSecret, owner: str, who: str, why: str, event_id: str, now: datetime) -> dict[str, Any]:
-    return {
+def check_reason(why: str) -> None:
+    """Raise :class:`~mdmlib.errors.BadRequestError` unless this says why somebody reads a secret."""
+    if not why.strip() or len(why) > MAX_REASON or not why.isprintable():
+        raise BadRequestError(f"Say why, in 1 to {MAX_REASON} characters.", code="missing_field", field="reason")
+
+
+def secret_revealed(
+    owner: str, kind: str, *, enrollment_id: str | None, who: str, why: str | None, event_id: str, at: datetime
+) -> MDMEvent:
+    """Return the event that is published before a secret of a device is told to somebody."""
+    document = {
         "topic": REVEALED_TOPIC,
         "event_id": event_id,
-        "created_at": documents.rfc3339nano(now),
-        "escrow_event": {
-            "owner": owner,
-            "enrollment_id": item.owner_enrollment,
-            "kind": item.kind,
-            "who": who,
-            "why": why,
-        },
+        "created_at": documents.rfc3339nano(at),
+        "escrow_event": {"owner": owner, "enrollment_id": enrollment_id, "kind": kind, "who": who, "why": why},
     }
+    return MDMEvent.from_document(document)
