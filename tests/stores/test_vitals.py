@@ -92,7 +92,7 @@ def test_devices_are_counted_without_their_users_and_without_those_that_left(
     assert vitals.report().devices_enrolled is None
     lines = measured(vitals, capsys)
 
-    assert lines[-1]["DevicesEnrolled"] == 2
+    assert [line["DevicesEnrolled"] for line in lines if "DevicesEnrolled" in line] == [2]
     fleet.clock.advance(minutes=2)
     assert vitals.report().devices_enrolled == 2
 
@@ -187,3 +187,36 @@ def test_an_ade_server_whose_list_is_not_read_any_more_is_counted(
 
     assert line["AdeServersFailing"] == 2
     assert line["failing"] == {"stale": "stale", "terms": "T_C_NOT_SIGNED"}
+
+
+def test_what_needs_attention_is_said_once_and_again_when_it_comes_back_or_gets_urgent(
+    fleet: Fleet, vitals: Vitals, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def said() -> list[str]:
+        (line,) = [line for line in measured(vitals, capsys) if "NeedsAttention" in line]
+        new: list[str] = line.get("new", [])
+        assert line["NeedsAttention"] == len(new)
+        return new
+
+    sqs, url = fleet.emulator.sqs, fleet.settings.push_dead_letter_queue_url
+    push_certificate(fleet, "com.apple.mgmt.1", days=61)
+    authority(fleet, "corp", days=100)
+    assert said() == []
+
+    fleet.clock.advance(days=2)
+    sqs.send_message(QueueUrl=url, MessageBody="{}")
+    AdeServer("ade_server", "school", token=b"sealed", token_imported_at=1).save()
+    AdeSync("ade_sync", "school", synced_at=int(fleet.clock().timestamp()), error_code="T_C_NOT_SIGNED").save()
+    assert said() == ["ade_list school", "push_certificate com.apple.mgmt.1: 60 days", "queue push"]
+    assert said() == []
+
+    sqs.purge_queue(QueueUrl=url)
+    fleet.clock.advance(days=30)
+    AdeSync("ade_sync", "school", synced_at=int(fleet.clock().timestamp())).save()
+    assert said() == ["push_certificate com.apple.mgmt.1: 30 days"]
+    sqs.send_message(QueueUrl=url, MessageBody="{}")
+    assert said() == ["queue push"]
+
+    fleet.clock.advance(days=45)
+    AdeSync("ade_sync", "school", synced_at=int(fleet.clock().timestamp())).save()
+    assert said() == ["certificate_authority corp: 30 days", "push_certificate com.apple.mgmt.1: 7 days"]

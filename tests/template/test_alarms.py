@@ -30,10 +30,8 @@ def each(interval: float, number: float, *, until: float, since: float = 0) -> W
 
 
 QUIET: Written = []
-DEAD_LETTERS = ("push", "webhook", "sweep", "workflow", "event-fallback", "target")
 
 RINGS: dict[str, list[Written]] = {
-    **{f"{queue}-dead-letters": [each(MINUTE, 1, since=HOUR, until=2 * HOUR)] for queue in DEAD_LETTERS},
     "device-errors": [
         each(MINUTE, 1, until=DAY),
         [(HOUR, 5), (HOUR + 10 * MINUTE, 5)],
@@ -41,22 +39,12 @@ RINGS: dict[str, list[Written]] = {
     ],
     "admin-errors": [each(MINUTE, 1, until=DAY), [(HOUR, 5), (HOUR + 5 * MINUTE, 5)]],
     "functions-throttled": [[(HOUR, 10), (HOUR + 5 * MINUTE, 10)], each(20, 1, until=HOUR)],
-    "calls-throttled": [[(HOUR, 5), (HOUR + 10 * MINUTE, 5)]],
     "pushes-late": [each(MINUTE, 901, until=15 * MINUTE), [(at, at) for at in range(0, HOUR, MINUTE)]],
     "pushes-refused": [[(HOUR, 1)]],
     "webhooks-late": [[(at, at) for at in range(0, 3 * HOUR, MINUTE)]],
     "event-bus-down": [[(at, at) for at in range(0, HOUR, MINUTE)]],
     "unrenewed-identities": [[(HOUR, 1)], [(HOUR + shard, 3) for shard in range(16)]],
-    "push-certificate-60-days": [
-        [(at, 61 - at / DAY) for at in range(0, 3 * DAY, HOUR)],
-        # One of several.
-        [(HOUR, 300), (HOUR + 1, 59.9), (HOUR + 2, 200)],
-    ],
-    "push-certificate-30-days": [[(at, 31 - at / DAY) for at in range(0, 3 * DAY, HOUR)], each(HOUR, -5, until=DAY)],
-    "push-certificate-7-days": [[(at, 8 - at / DAY) for at in range(0, 3 * DAY, HOUR)], each(HOUR, -5, until=DAY)],
-    "certificates-30-days": [[(HOUR, 3650), (HOUR + 1, 29)]],
-    # One run that Apple lets not in, and what housekeeping counts once an hour.
-    "ade-servers": [[(HOUR, 1)], each(HOUR, 2, until=DAY)],
+    "attention": [[(HOUR, 1)], [(hour * HOUR, float(hour == 5)) for hour in range(24)]],
     "schedules-late": [
         QUIET,
         # The hourly measurement stops after a day.
@@ -68,7 +56,6 @@ RINGS: dict[str, list[Written]] = {
 """What is written for at most three days, and the alarm goes off."""
 
 KEEPS_QUIET: dict[str, list[Written]] = {
-    **{f"{queue}-dead-letters": [QUIET, each(MINUTE, 0, until=DAY)] for queue in DEAD_LETTERS},
     "device-errors": [
         QUIET,
         # A hiccup of five minutes, however bad; now and then one; two bad moments that are far from each other.
@@ -78,17 +65,12 @@ KEEPS_QUIET: dict[str, list[Written]] = {
     ],
     "admin-errors": [QUIET, [(HOUR, 500)], each(15 * MINUTE, 4, until=DAY)],
     "functions-throttled": [QUIET, [(HOUR, 500)], each(MINUTE, 1, until=DAY)],
-    "calls-throttled": [QUIET, [(HOUR, 500)], each(2 * MINUTE, 1, until=DAY)],
     "pushes-late": [QUIET, each(MINUTE, 899, until=DAY), [(HOUR, 5000)]],
     "pushes-refused": [QUIET],
     "webhooks-late": [QUIET, each(MINUTE, 7199, until=DAY)],
     "event-bus-down": [QUIET, each(MINUTE, 300, until=DAY)],
     "unrenewed-identities": [QUIET, each(DAY, 0, until=3 * DAY)],
-    "push-certificate-60-days": [QUIET, each(HOUR, 60, until=DAY)],
-    "push-certificate-30-days": [QUIET, each(HOUR, 59, until=DAY)],
-    "push-certificate-7-days": [QUIET, each(HOUR, 29, until=DAY)],
-    "certificates-30-days": [QUIET, each(HOUR, 30, until=DAY)],
-    "ade-servers": [QUIET, each(HOUR, 0, until=DAY)],
+    "attention": [QUIET, each(HOUR, 0, until=DAY)],
     "schedules-late": [
         # Each hour, also when one falls out, or slips into the next.
         each(HOUR, 1.02, until=3 * DAY),
@@ -124,12 +106,10 @@ def test_every_alarm_was_seen_to_go_off_and_to_keep_quiet(alarms: dict[str, dict
 @pytest.mark.parametrize(
     ("name", "written", "after"),
     [
-        ("push-dead-letters", each(MINUTE, 3, until=HOUR), 2 * HOUR),
+        # Within the hour, so that it goes off again for what is new then.
+        ("attention", [(0, 3), *each(HOUR, 0, since=HOUR, until=DAY)], 45 * MINUTE),
         ("device-errors", each(MINUTE, 50, until=HOUR), 2 * HOUR),
         ("pushes-refused", each(MINUTE, 50, until=HOUR), 2 * HOUR),
-        ("push-certificate-7-days", [*each(HOUR, 3, until=DAY), *each(HOUR, 365, since=DAY, until=2 * DAY)], 28 * HOUR),
-        # The only certificate with so few days was deleted: nothing is written any more.
-        ("certificates-30-days", each(HOUR, 3, until=DAY), 30 * HOUR),
         ("schedules-late", each(HOUR, 1, since=DAY, until=2 * DAY), 28 * HOUR),
     ],
 )
@@ -186,7 +166,9 @@ def test_cloudwatch_takes_the_alarms(alarms: dict[str, dict[str, Any]]) -> None:
 def test_every_alarm_tells_somebody(alarms: dict[str, dict[str, Any]]) -> None:
     for alarm in alarms.values():
         assert [named(action) for action in alarm["AlarmActions"]] == ["AlarmTopic"]
-        assert [named(action) for action in alarm["OKActions"]] == ["AlarmTopic"]
+        # That the attention alarm is over says nothing: what it told of may still be there.
+        over = [] if alarm["AlarmName"]["Fn::Sub"].endswith("-attention") else ["AlarmTopic"]
+        assert [named(action) for action in alarm.get("OKActions", ())] == over
 
 
 def test_every_alarm_leads_to_its_runbook(alarms: dict[str, dict[str, Any]]) -> None:
@@ -200,8 +182,8 @@ def test_every_alarm_leads_to_its_runbook(alarms: dict[str, dict[str, Any]]) -> 
 
 
 def test_alarms_cost_next_to_nothing(alarms: dict[str, dict[str, Any]]) -> None:
-    # Ten of them are free in an account, another one is 10 cents a month.
-    assert len(alarms) <= 21
+    # So many are free in an account; another one is 10 cents a month.
+    assert len(alarms) <= 10
     # One metric each, and no expression: that is what the price is for.
     assert not any("Metrics" in alarm for alarm in alarms.values())
 
@@ -215,15 +197,13 @@ def test_alarms_on_metrics_of_ours_look_at_such_as_there_are(alarms: dict[str, d
         assert alarm["Dimensions"] == [{"Name": DIMENSION, "Value": {"Ref": "AWS::StackName"}}]
 
 
-def test_every_dead_letter_queue_has_an_alarm(template: Template, alarms: dict[str, dict[str, Any]]) -> None:
-    watched = {
-        named(dimension["Value"])
-        for alarm in alarms.values()
-        if alarm["MetricName"] == "ApproximateNumberOfMessagesVisible"
-        for dimension in alarm["Dimensions"]
-    }
+def test_housekeeping_may_look_into_every_dead_letter_queue(template: Template) -> None:
+    (policy,) = template.resources["HousekeepingRole"]["Properties"]["Policies"]
+    (looks,) = [each for each in policy["PolicyDocument"]["Statement"] if each["Sid"] == "GivenUp"]
 
-    assert watched == {name for name in template.of("SQS::Queue") if "DeadLetter" in name}
+    assert {named(arn) for arn in looks["Resource"]} == {
+        name for name in template.of("SQS::Queue") if "DeadLetter" in name
+    }
 
 
 # The dashboard

@@ -83,6 +83,8 @@ class Metric(StrEnum):
     """Of whichever ends first: the SCEP CA, an uploaded CA, the signer of profiles, the token of an ADE server."""
     SCHEDULE_DELAY = "ScheduleDelay"
     """How late the latest of the schedules is, in times of its own interval."""
+    NEEDS_ATTENTION = "NeedsAttention"
+    """What an administrator has to look at and was not yet told of: certificates, dead letters, lists of Apple's."""
     DEVICES_ENROLLED = "DevicesEnrolled"
     """How many enrollments there are, those of user channels too."""
 

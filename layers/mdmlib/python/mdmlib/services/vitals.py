@@ -63,6 +63,10 @@ _NAME: Final = "default"
 _DAY: Final = 86_400
 _KEEP: Final = timedelta(minutes=1)
 
+_PUSH_CERTIFICATE_WARNINGS: Final = (60, 30, 7)
+_WARNINGS: Final = (30, 7)
+"""Days before an end, each of which is said anew: a mail that is weeks old is forgotten."""
+
 
 @dataclass(frozen=True)
 class Expiry:
@@ -152,9 +156,14 @@ class Vitals:
         return datetime.fromtimestamp(int(run.ran_at), UTC)
 
     def measure(self) -> None:
-        """Write the metrics that are levels: days that are left, delays of schedules, devices."""
+        """Write the metrics that are levels: days that are left, delays of schedules, devices; and what is new.
+
+        What was said to need attention is kept until it needs none. It is kept after it was said: a run that breaks
+        in between says it again.
+        """
         now = self._now()
-        for expiry in self.expiries():
+        expiries = list(self.expiries())
+        for expiry in expiries:
             metric = Metric.PUSH_CERTIFICATE_DAYS if expiry.kind == PUSH_CERTIFICATE else Metric.CERTIFICATE_DAYS
             days = round(expiry.days_left(now), 2)
             metrics.emit("Certificate looked at", {metric: days}, kind=expiry.kind, name=expiry.name)
@@ -165,8 +174,14 @@ class Vitals:
             failing = {each.server: each.problem for each in lists if each.problem}
             metrics.emit("ADE servers looked at", {Metric.ADE_SERVERS_FAILING: len(failing)}, failing=failing or None)
         devices = sum(_devices(shard) for shard in range(tables.SHARDS))
-        Measurement(_MEASUREMENTS, _NAME, devices_enrolled=devices, measured_at=int(now.timestamp())).save()
         metrics.emit("Devices counted", {Metric.DEVICES_ENROLLED: devices})
+        unwell = {problem for expiry in expiries for problem in _warnings(expiry, now)}
+        unwell |= {f"ade_list {each.server}" for each in lists if each.problem}
+        unwell |= {f"queue {name}" for name, (_, url) in self._queues.items() if sum(self._messages(url))}
+        new = sorted(unwell - _known_as_unwell())
+        metrics.emit("Vital signs looked at", {Metric.NEEDS_ATTENTION: len(new)}, new=new or None)
+        at = int(now.timestamp())
+        Measurement(_MEASUREMENTS, _NAME, devices_enrolled=devices, unwell=unwell or None, measured_at=at).save()
 
     def report(self) -> Report:
         """Return all vital signs, as they were at most a minute ago.
@@ -240,6 +255,21 @@ class Vitals:
 
 def _first_to_end(kind: str, name: str, certificates: Sequence[x509.Certificate]) -> Expiry:
     return Expiry(kind, name, min(certificate.not_valid_after_utc for certificate in certificates))
+
+
+def _warnings(expiry: Expiry, now: datetime) -> Iterator[str]:
+    """Yield what is to be said of something that ends: for each of the times that have come."""
+    days = expiry.days_left(now)
+    for warning in _PUSH_CERTIFICATE_WARNINGS if expiry.kind == PUSH_CERTIFICATE else _WARNINGS:
+        if days < warning:
+            yield f"{expiry.kind} {expiry.name}: {warning} days"
+
+
+def _known_as_unwell() -> set[str]:
+    try:
+        return set(Measurement.get(_MEASUREMENTS, _NAME, consistent_read=True).unwell or ())
+    except Measurement.DoesNotExist:
+        return set()
 
 
 def _devices(shard: int) -> int:

@@ -1016,9 +1016,13 @@ class ScheduleRun(ResourceItem, discriminator="schedule"):
 
 
 class Measurement(ResourceItem, discriminator="measurement"):
-    """Collection ``measurement``, name ``default``: what takes too long to be counted each time that somebody asks."""
+    """Collection ``measurement``, name ``default``: what takes too long to be counted each time that somebody asks.
+
+    ``unwell`` is what administrators were told of.
+    """
 
     devices_enrolled = NumberAttribute()
+    unwell = UnicodeSetAttribute(null=True)
     measured_at = NumberAttribute()
 
 
