@@ -10,6 +10,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mdmlib.apple import ber
 from mdmlib.apple.cms import SignerCertificate
 from mdmlib.apple.identity import IdentityVerifier
 from mdmlib.errors import IdentityError
@@ -163,6 +164,18 @@ def test_a_certificate_cannot_be_given_another_hash(verifier: IdentityVerifier) 
     x509.load_der_x509_certificate(twin).verify_directly_issued_by(anchor("CA", rsa_key("ca")))
     with pytest.raises(IdentityError):
         verifier.verify(SignerCertificate(twin), at=NOW)
+
+
+def test_nor_by_another_way_to_write_the_algorithm_beside_the_signature(verifier: IdentityVerifier) -> None:
+    device = certificate("CA", rsa_key("ca"))
+    _, algorithm, signature = ber.decode(device.public_bytes(Encoding.DER)).children()
+    without_null = ber.der(ber.SEQUENCE, algorithm.children()[0].encoded)
+    twin = ber.der(ber.SEQUENCE, device.tbs_certificate_bytes, without_null, signature.encoded)
+
+    assert x509.load_der_x509_certificate(twin).signature_hash_algorithm
+    with pytest.raises(IdentityError) as error:
+        verifier.verify(SignerCertificate(twin), at=NOW)
+    assert error.value.code == "certificate_malformed"
 
 
 # It says of some that they are odd, before we refuse them.

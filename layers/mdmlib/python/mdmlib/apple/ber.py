@@ -53,10 +53,7 @@ class Element:
         if self._children is None:
             if not self.tag & _CONSTRUCTED:
                 raise MalformedBodyError("BER: a primitive value where a constructed one belongs.")
-            position, self._children = 0, []
-            while position < len(self.content):
-                child, position = _read(self.content, position, 0)
-                self._children.append(child)
+            self._children = _read_all(self.content)
         return self._children
 
     def expect(self, *tags: int) -> "Element":
@@ -92,7 +89,10 @@ class Element:
 
         The members of a SET OF stay in their order.
         """
-        return _to_der(self, self.tag if tag is None else tag, 0)
+        tag = self.tag if tag is None else tag
+        if _is_der(self.encoded, 0, len(self.encoded), 0):
+            return bytes((tag,)) + self.encoded[1:]
+        return _to_der(self, tag, 0)
 
 
 def decode(data: bytes) -> Element:
@@ -105,6 +105,22 @@ def decode(data: bytes) -> Element:
     if end != len(data):
         raise MalformedBodyError("BER: something follows the value.")
     return element
+
+
+def _read_all(data: bytes) -> list[Element]:
+    """Read the values that ``data`` consists of."""
+    elements: list[Element] = []
+    start, size = 0, len(data)
+    while start < size:
+        # Most values have a plain tag and less than 128 octets, and a signature has fifty of them.
+        end = start + 2 + data[start + 1] if start + 2 <= size else size + 1
+        if end <= size and data[start + 1] < _INDEFINITE and data[start] & _HIGH_TAG_NUMBER != _HIGH_TAG_NUMBER:
+            elements.append(Element(data[start], data[start + 2 : end], data[start:end]))
+            start = end
+        else:
+            element, start = _read(data, start, 0)
+            elements.append(element)
+    return elements
 
 
 def _read(data: bytes, start: int, depth: int) -> tuple[Element, int]:
@@ -148,6 +164,33 @@ def _pieces(string: Element, depth: int) -> Iterable[bytes]:
         raise MalformedBodyError("BER: a string nested too deep.")
     for piece in string.children():
         yield from _pieces(piece.expect(OCTET_STRING, OCTET_STRING | _CONSTRUCTED), depth + 1)
+
+
+def _is_der(data: bytes, start: int, end: int, depth: int) -> bool:
+    """Say whether values are encoded as DER has it, so that there is nothing to encode anew.
+
+    What cannot be read is not: whoever goes on to read it says what is wrong.
+    """
+    while start < end:
+        if start + 2 > end or depth > _MAX_DEPTH:
+            return False
+        tag, length = data[start], data[start + 1]
+        start += 2
+        if length >= _INDEFINITE:
+            octets = length - _INDEFINITE
+            if not 0 < octets <= _MAX_LENGTH_OCTETS:
+                return False
+            length = int.from_bytes(data[start : start + octets], "big")
+            start += octets
+            if length < _INDEFINITE or length >> 8 * (octets - 1) == 0:
+                return False
+        following = start + length
+        if following > end or tag & _HIGH_TAG_NUMBER == _HIGH_TAG_NUMBER or tag == OCTET_STRING | _CONSTRUCTED:
+            return False
+        if tag & _CONSTRUCTED and not _is_der(data, start, following, depth + 1):
+            return False
+        start = following
+    return True
 
 
 def _to_der(element: Element, tag: int, depth: int) -> bytes:

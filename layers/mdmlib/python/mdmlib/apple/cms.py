@@ -11,8 +11,7 @@ import hashlib
 import hmac
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -21,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from mdmlib.apple import ber
+from mdmlib.apple.certificate_encoding import encoding_of
 from mdmlib.errors import IdentityError, MalformedBodyError
 
 MAX_SIGNATURE_BYTES: Final = 64 * 1024
@@ -190,7 +190,7 @@ class SignedData:
         except (ValueError, StopIteration) as error:  # a structure with fewer fields than it has
             raise MalformedBodyError("CMS: not a SignedData.") from error
 
-    def signer(self) -> tuple[SignerInfo, x509.Certificate]:
+    def signer(self) -> "Signer":
         """Return the one signature and the certificate that it names, still unverified.
 
         Raises :class:`~mdmlib.errors.IdentityError` when there is another number of signatures or no such certificate.
@@ -200,8 +200,17 @@ class SignedData:
         signer = self.signers[0]
         for der in self.certificates:
             if certificate := _load_if_named(der, signer):
-                return signer, certificate
+                return Signer(signer, certificate, der)
         raise IdentityError("The signer's certificate is not with the signature.")
+
+
+class Signer(NamedTuple):
+    """A signature and the certificate that it names."""
+
+    info: SignerInfo
+    certificate: x509.Certificate
+    der: bytes
+    """The certificate as it came."""
 
 
 def verify_detached(signature: bytes, content: bytes) -> SignerCertificate:
@@ -214,13 +223,13 @@ def verify_detached(signature: bytes, content: bytes) -> SignerCertificate:
         raise IdentityError("The signature is larger than any signature.")
     try:
         signed_data = SignedData.decode(signature)
-        signer, certificate = signed_data.signer()
+        signer, certificate, der = signed_data.signer()
         if signed_data.content not in {None, content}:
             raise IdentityError("The signature is over a content of its own.")
         signer.verify(certificate, content, content_type=signed_data.content_type)
     except MalformedBodyError as error:
         raise IdentityError("The signature is not in the form of a CMS SignedData.") from error
-    return SignerCertificate(certificate.public_bytes(Encoding.DER))
+    return SignerCertificate(der)
 
 
 def sign(
@@ -237,7 +246,7 @@ def sign(
     messageDigest: the DER value of each by its type.
     """
     der_certificate = certificate.public_bytes(Encoding.DER)
-    issuer, serial_number = issuer_and_serial(der_certificate)
+    named = encoding_of(der_certificate)
     digest_algorithm = _algorithm(next(kind for kind, known in DIGESTS.items() if known.name == digest.name))
     everything = {
         CONTENT_TYPE: ber.der(ber.OID, DATA),
@@ -251,7 +260,7 @@ def sign(
     signer_info = ber.der(
         ber.SEQUENCE,
         ber.der_integer(1),
-        ber.der(ber.SEQUENCE, issuer, ber.der_integer(serial_number)),
+        ber.der(ber.SEQUENCE, named.issuer, ber.der_integer(named.serial_number)),
         digest_algorithm,
         ber.der_set_of(ber.context(0), signed),
         _algorithm(RSA_ENCRYPTION),
@@ -349,27 +358,11 @@ def _load_if_named(der: bytes, signer: SignerInfo) -> x509.Certificate | None:
             certificate = x509.load_der_x509_certificate(der)
             extension = certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
             return certificate if extension.value.key_identifier == signer.key_id else None
-        if issuer_and_serial(der) != (signer.issuer, signer.serial_number):
+        encoding = encoding_of(der)
+        if (encoding.issuer, encoding.serial_number) != (signer.issuer, signer.serial_number):
             return None
         return x509.load_der_x509_certificate(der)
     except x509.ExtensionNotFound:
         return None
     except (x509.DuplicateExtension, x509.InvalidVersion, UnsupportedAlgorithm, ValueError) as error:
         raise MalformedBodyError("CMS: a certificate that cannot be read.") from error
-
-
-# A SCEP request asks it of the CA's certificate and of its signer's, three times each.
-@lru_cache(maxsize=16)
-def issuer_and_serial(certificate: bytes) -> tuple[bytes, int]:
-    """Return the issuer's name as it is encoded, and the serial number, of a DER certificate.
-
-    The bytes are compared: decoding a name and encoding it again may yield other ones. Raises
-    :class:`~mdmlib.errors.MalformedBodyError`.
-    """
-    try:
-        to_be_signed, _algorithm, _signature = ber.decode(certificate).expect(ber.SEQUENCE).children()
-        fields = to_be_signed.expect(ber.SEQUENCE).children()
-        serial_number, _signature_algorithm, issuer, *_rest = fields[1:] if fields[0].tag == ber.context(0) else fields
-    except (ValueError, IndexError) as error:
-        raise MalformedBodyError("CMS: a certificate that cannot be read.") from error
-    return issuer.encoded, serial_number.integer()

@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives.padding import PKCS7
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from mdmlib.apple import ber, cms
+from mdmlib.apple.certificate_encoding import encoding_of
 from mdmlib.errors import BadRequestError, MalformedBodyError
 
 
@@ -111,7 +112,8 @@ class Recipient:
             except x509.ExtensionNotFound:
                 return False
             return extension.value.key_identifier == self.key_id
-        return (self.issuer, self.serial_number) == cms.issuer_and_serial(certificate.public_bytes(Encoding.DER))
+        encoding = encoding_of(certificate.public_bytes(Encoding.DER))
+        return (self.issuer, self.serial_number) == (encoding.issuer, encoding.serial_number)
 
 
 @dataclass(frozen=True)
@@ -175,11 +177,11 @@ def seal(content: bytes, *, recipient: x509.Certificate, cipher: ContentCipher) 
     if not isinstance(public_key, rsa.RSAPublicKey):
         raise BadRequestError("An answer can only be encrypted to an RSA key.", code="key_unsupported")
     key = os.urandom(cipher.key_bytes)
-    issuer, serial_number = cms.issuer_and_serial(recipient.public_bytes(Encoding.DER))
+    named = encoding_of(recipient.public_bytes(Encoding.DER))
     recipient_info = ber.der(
         ber.SEQUENCE,
         ber.der_integer(0),
-        ber.der(ber.SEQUENCE, issuer, ber.der_integer(serial_number)),
+        ber.der(ber.SEQUENCE, named.issuer, ber.der_integer(named.serial_number)),
         ber.der(ber.SEQUENCE, ber.der(ber.OID, cms.RSA_ENCRYPTION), ber.der(ber.NULL)),
         ber.der(ber.OCTET_STRING, public_key.encrypt(key, asymmetric_padding.PKCS1v15())),
     )

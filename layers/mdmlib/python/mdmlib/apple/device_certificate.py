@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from typing import Final, Self
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from mdmlib.apple.certificate_encoding import is_signed_by
 from mdmlib.apple.certificates import spki
 from mdmlib.apple.cms import SignedData, SignerCertificate
 from mdmlib.errors import BadRequestError, IdentityError, MalformedBodyError
@@ -56,7 +56,7 @@ class SignedContent:
         signed_data = SignedData.decode(message)
         if signed_data.content is None:
             raise MalformedBodyError("CMS: the signed content is not there.")
-        signer, certificate = signed_data.signer()
+        signer, certificate, _der = signed_data.signer()
         signer.verify(certificate, signed_data.content, content_type=signed_data.content_type)
         return cls(
             content=signed_data.content,
@@ -91,7 +91,7 @@ class DeviceCertificateVerifier:
     def _verify(self, signed: SignedContent) -> None:
         certificate = x509.load_der_x509_certificate(signed.signer.der)
         for _ in range(_MAX_CHAIN + 1):
-            if any(_is_signed_by(certificate, authority) for authority in self._authorities):
+            if any(is_signed_by(certificate, authority.public_key()) for authority in self._authorities):
                 return
             issuer = _issuer_among(signed.certificates[:_MAX_CERTIFICATES], certificate)
             if issuer is None:
@@ -136,7 +136,7 @@ def _issuer_among(candidates: Sequence[bytes], certificate: x509.Certificate) ->
             candidate.subject == certificate.issuer
             # A device must not vouch for another one.
             and _may_issue(candidate, unless_said=False)
-            and _is_signed_by(certificate, candidate)
+            and is_signed_by(certificate, candidate.public_key())
         ):
             return candidate
     return None
@@ -147,22 +147,3 @@ def _may_issue(certificate: x509.Certificate, *, unless_said: bool) -> bool:
         return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
     except x509.ExtensionNotFound:
         return unless_said
-
-
-def _is_signed_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
-    """Say whether the issuer's key signed the certificate; names and validity are not looked at."""
-    key = issuer.public_key()
-    digest = certificate.signature_hash_algorithm
-    scheme = certificate.signature_algorithm_parameters
-    if digest is None:
-        return False
-    try:
-        if isinstance(key, rsa.RSAPublicKey) and isinstance(scheme, padding.PKCS1v15 | padding.PSS):
-            key.verify(certificate.signature, certificate.tbs_certificate_bytes, scheme, digest)
-        elif isinstance(key, ec.EllipticCurvePublicKey) and isinstance(scheme, ec.ECDSA):
-            key.verify(certificate.signature, certificate.tbs_certificate_bytes, scheme)
-        else:
-            return False
-    except InvalidSignature:
-        return False
-    return True

@@ -7,15 +7,26 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from mdmlib.apple import ber
+from mdmlib.apple.certificate_encoding import encoding_of, is_as_signed, is_signed_by
 from mdmlib.apple.cms import SignerCertificate
-from mdmlib.errors import IdentityError
+from mdmlib.errors import IdentityError, MalformedBodyError
 
 CERTIFICATE_NOT_OURS: Final = "certificate_not_ours"
 """Code of the error for a certificate of an authority that is not trusted."""
+
+
+_UNREADABLE: Final = (
+    MalformedBodyError,
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+    ValueError,
+    TypeError,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +55,11 @@ class IdentityVerifier:
 
     def __init__(self, trust_anchors: Sequence[x509.Certificate], *, grace: timedelta) -> None:
         self._grace = grace
-        self._anchors: dict[bytes, list[x509.Certificate]] = {}
+        self._anchors: dict[bytes, list[object]] = {}
+        """Public keys by the name of their holder. Two may have one name: a CA whose key was replaced."""
         for anchor in trust_anchors:
-            self._anchors.setdefault(anchor.subject.public_bytes(), []).append(anchor)
+            name = encoding_of(anchor.public_bytes(Encoding.DER)).subject
+            self._anchors.setdefault(name, []).append(anchor.public_key())
 
     def verify(self, signer: SignerCertificate, *, at: datetime) -> VerifiedCertificate:
         """Return the certificate as one to trust at the server's time ``at``.
@@ -56,10 +69,14 @@ class IdentityVerifier:
         """
         try:
             certificate = x509.load_der_x509_certificate(signer.der)
-            _check_encoding(certificate, signer.der)
-            self._check_issuer(certificate)
+            encoding = encoding_of(signer.der)
+            if not is_as_signed(certificate, encoding):
+                # It would have another hash, and could be associated a second time.
+                raise IdentityError("The certificate is not encoded as it was signed.", code="certificate_malformed")
+            if not any(is_signed_by(certificate, key) for key in self._anchors.get(encoding.issuer, ())):
+                raise IdentityError("The certificate was issued by none of our authorities.", code=CERTIFICATE_NOT_OURS)
             _check_purpose(certificate)
-        except (UnsupportedAlgorithm, x509.DuplicateExtension, x509.InvalidVersion, ValueError, TypeError) as error:
+        except _UNREADABLE as error:
             raise IdentityError("The certificate cannot be read.") from error
         if at < certificate.not_valid_before_utc:
             raise IdentityError("The certificate is not valid yet.", code="certificate_not_yet_valid")
@@ -68,23 +85,6 @@ class IdentityVerifier:
         return VerifiedCertificate(
             hash=hashlib.sha256(signer.der).hexdigest(), not_after=certificate.not_valid_after_utc, der=signer.der
         )
-
-    def _check_issuer(self, certificate: x509.Certificate) -> None:
-        # Two anchors may have one name: a CA whose key was replaced.
-        for anchor in self._anchors.get(certificate.issuer.public_bytes(), ()):
-            try:
-                certificate.verify_directly_issued_by(anchor)
-            except InvalidSignature:
-                continue
-            return
-        raise IdentityError("The certificate was issued by none of our authorities.", code=CERTIFICATE_NOT_OURS)
-
-
-def _check_encoding(certificate: x509.Certificate, der: bytes) -> None:
-    # A BIT STRING says how many bits of its last octet do not count, and the signature is the same whatever it says. A
-    # certificate with another such number would have another hash, and could be associated a second time.
-    if not der.endswith(ber.der(ber.BIT_STRING, b"\x00", certificate.signature)):
-        raise IdentityError("The certificate is not encoded as it was signed.", code="certificate_malformed")
 
 
 def _check_purpose(certificate: x509.Certificate) -> None:

@@ -154,7 +154,7 @@ class PkiMessage:
             raise MalformedBodyError("SCEP: a message larger than any message.")
         signed_data = cms.SignedData.decode(message)
         try:
-            signer, certificate = signed_data.signer()
+            signer, certificate, _der = signed_data.signer()
             attributes = signer.attributes
             message_type = _text(attributes[_MESSAGE_TYPE])
             transaction_id = _text(attributes[_TRANSACTION_ID]).encode()

@@ -48,7 +48,7 @@ def _signed_content(data: bytes) -> bytes:
     if signed.content is None:
         raise MalformedBodyError("its signature is detached.")
     try:
-        signer, certificate = signed.signer()
+        signer, certificate, _der = signed.signer()
         signer.verify(certificate, signed.content, content_type=signed.content_type)
     except IdentityError as error:
         raise MalformedBodyError("it is not as it was signed.") from error
