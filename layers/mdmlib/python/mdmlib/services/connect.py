@@ -4,8 +4,6 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
-from pynamodb.exceptions import UpdateError
-
 from mdmlib import metrics
 from mdmlib.apple import event as documents
 from mdmlib.apple.command_report import ACKNOWLEDGED, IDLE, NOT_NOW, CommandReport
@@ -31,9 +29,8 @@ from mdmlib.store.command_queue import (
     renewal_dedup_key,
 )
 from mdmlib.store.enrollments import EnrollmentStore, is_live
-from mdmlib.store.refusals import condition_failed
 from mdmlib.store.tables import CommandResult, Enrollment, PendingCommand
-from mdmlib.store.transactions import ConditionsFailedError, Delete, Put, transact
+from mdmlib.store.transactions import ConditionsFailedError, Delete, Put, change_if, transact
 
 if TYPE_CHECKING:
     from mdmlib.services.renewal_profiles import RenewalProfiles
@@ -166,18 +163,12 @@ class ConnectService:
         return self._finish(record, pending, report, event_id, command.request_type, now), command.request_type
 
     def _defer(self, pending: PendingCommand, now: datetime) -> None:
-        try:
-            pending.update(
-                [
-                    PendingCommand.not_now_at.set(PendingCommand.not_now_at | int(now.timestamp())),
-                    PendingCommand.not_now_tally.add(1),
-                ],
-                # A command that was cleared meanwhile must not come back as a stub.
-                condition=PendingCommand.item.exists(),
-            )
-        except UpdateError as error:
-            if not condition_failed(error):
-                raise
+        actions = [
+            PendingCommand.not_now_at.set(PendingCommand.not_now_at | int(now.timestamp())),
+            PendingCommand.not_now_tally.add(1),
+        ]
+        # A command that was cleared meanwhile must not come back as a stub.
+        change_if(PendingCommand.item.exists(), pending, actions)
 
     def _finish(
         self,

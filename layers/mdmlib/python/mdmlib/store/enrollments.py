@@ -5,13 +5,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, NamedTuple, Self
 
-from pynamodb.exceptions import DoesNotExist, UpdateError
+from pynamodb.exceptions import DoesNotExist
 
 from mdmlib.store import tables
 from mdmlib.store.at_once import at_once
 from mdmlib.store.patience import until_some_are_processed
-from mdmlib.store.refusals import condition_failed
 from mdmlib.store.tables import Certificate, Enrollment, EnrollmentItem, EnrollmentSecret
+from mdmlib.store.transactions import change_if
 
 USER_AUTHENTICATION: Final = "UserAuthentication"
 """Names the secret that says how far a user's login has come."""
@@ -151,12 +151,8 @@ class EnrollmentStore:
 
     def touch(self, record: Enrollment, *, at: int) -> None:
         """Note that the enrollment was seen (epoch seconds)."""
-        try:
-            record.update([Enrollment.last_seen_at.set(at)], condition=Enrollment.item.exists())
-        except UpdateError as error:
-            if not condition_failed(error):
-                raise
-            # It was deleted meanwhile; a stub of it must not come back.
+        # When it was deleted meanwhile, a stub of it must not come back.
+        change_if(Enrollment.item.exists(), record, [Enrollment.last_seen_at.set(at)])
 
 
 def is_live(record: Enrollment | EnrollmentHead, device: Enrollment | EnrollmentHead) -> bool:

@@ -54,6 +54,12 @@ class Item(Model):
             if value is not None
         }
 
+    def raw_key(self) -> dict[str, Any]:
+        """Return the item's key in DynamoDB's form."""
+        values = self.attribute_values
+        # Every key of both tables is a text.
+        return {name: {"S": values[name]} for name in (self._hash_keyname, self._range_keyname) if name}
+
     def _set_defaults(self, _user_instantiated: bool = True) -> None:  # noqa: FBT001, FBT002 - pynamodb's signature
         self.attribute_values.update(_defaults(type(self)))
 

@@ -48,7 +48,6 @@ from pynamodb.attributes import (
     UnicodeAttribute,
     UnicodeSetAttribute,
 )
-from pynamodb.connection import Connection
 from pynamodb.indexes import GlobalSecondaryIndex, IncludeProjection
 
 from mdmlib.store.items import Item
@@ -1048,14 +1047,9 @@ def bind(
         connection._client = client or dynamodb_client()  # noqa: SLF001
 
 
-def connection() -> Connection:
-    """Return the connection that both tables share, for transactions."""
-    return EnrollmentItem._get_connection().connection  # noqa: SLF001
-
-
 def dynamodb_client() -> "DynamoDBClient":
     """Return the client that both tables share, for what pynamodb would do at a higher price."""
-    client: Any = connection().client
+    client: Any = EnrollmentItem._get_connection().connection.client  # noqa: SLF001
     return cast("DynamoDBClient", client)
 
 

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from pynamodb.exceptions import TransactWriteError
+from botocore.exceptions import BotoCoreError, ClientError
 from pynamodb.expressions.condition import Condition
 from pynamodb.expressions.update import Action
+from pynamodb.expressions.update import Update as UpdateExpression
 
 from mdmlib.errors import UnavailableError
 from mdmlib.store import tables
-from mdmlib.store.refusals import code_of
+from mdmlib.store.items import Item
 
 _ATTEMPTS: Final = 5
 
@@ -30,7 +31,7 @@ class Check:
     """Another item has to be as ``condition`` says."""
 
     name: str
-    item: Any
+    item: Item
     condition: Condition
 
 
@@ -39,7 +40,7 @@ class Delete:
     """Delete an item."""
 
     name: str
-    item: Any
+    item: Item
     condition: Condition | None = None
 
 
@@ -48,7 +49,7 @@ class Put:
     """Write an item whole."""
 
     name: str
-    item: Any
+    item: Item
     condition: Condition | None = None
 
 
@@ -57,7 +58,7 @@ class Update:
     """Change some attributes of an item."""
 
     name: str
-    item: Any
+    item: Item
     actions: Sequence[Action]
     condition: Condition | None = None
 
@@ -71,66 +72,66 @@ def transact(writes: Sequence[Write]) -> None:
     Raises :class:`ConditionsFailedError` with the names of the writes whose conditions did not hold. A conflict with
     another transaction is tried again a few times, then it is :class:`~mdmlib.errors.UnavailableError`.
     """
-    ordered = _as_pynamodb_orders(writes)
-    request = _request(ordered)
+    request: Any = [_request(write) for write in writes]
     for attempt in range(_ATTEMPTS):
         if attempt:
             time.sleep(random.uniform(0, 0.02 * 2**attempt))  # noqa: S311 - jitter is no secret
         try:
-            tables.connection().transact_write_items(**request)
-        except TransactWriteError as error:
-            codes = [reason.code if reason else None for reason in error.cancellation_reasons]
+            tables.dynamodb_client().transact_write_items(TransactItems=request)
+        except (BotoCoreError, ClientError) as error:
+            response: Any = error.response if isinstance(error, ClientError) else {}
+            code = response.get("Error", {}).get("Code")
+            codes = [reason.get("Code") for reason in response.get("CancellationReasons", [])]
             failed = frozenset(
-                write.name for write, code in zip(ordered, codes, strict=False) if code == "ConditionalCheckFailed"
+                write.name for write, each in zip(writes, codes, strict=False) if each == "ConditionalCheckFailed"
             )
             if failed:
                 raise ConditionsFailedError(failed) from error
-            if "TransactionConflict" not in codes and code_of(error) != "TransactionInProgressException":
-                raise UnavailableError(f"DynamoDB refused a transaction: {code_of(error)}.") from error
+            if "TransactionConflict" not in codes and code != "TransactionInProgressException":
+                raise UnavailableError(f"DynamoDB refused a transaction: {code}.") from error
         else:
             return
     raise UnavailableError("Other requests kept changing the same items.")
 
 
-def _as_pynamodb_orders(writes: Sequence[Write]) -> list[Write]:
-    # Cancellation reasons come in the order of the request, which pynamodb builds kind by kind.
-    return [write for kind in (Check, Delete, Put, Update) for write in writes if isinstance(write, kind)]
+def change_if(condition: Condition, item: Item, actions: Sequence[Action]) -> None:
+    """Change some attributes of an item where ``condition`` holds; where it does not, leave everything as it is.
+
+    Raises botocore's errors for everything else that goes wrong.
+    """
+    request: Any = _expressed({"TableName": item.Meta.table_name, "Key": item.raw_key()}, condition, actions)
+    try:
+        tables.dynamodb_client().update_item(**request)
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "ConditionalCheckFailedException":
+            raise
 
 
-def _request(writes: Sequence[Write]) -> dict[str, Any]:
-    request: dict[str, list[dict[str, Any]]] = {
-        "condition_check_items": [],
-        "delete_items": [],
-        "put_items": [],
-        "update_items": [],
-    }
-    for write in writes:
-        match write:
-            case Check(_, item, condition):
-                enrolled = isinstance(item, tables.EnrollmentItem)
-                hash_key = item.enrollment_id if enrolled else item.collection
-                range_key = item.item if enrolled else item.name
-                check = type(item).get_operation_kwargs_from_class(hash_key, range_key, condition)
-                request["condition_check_items"].append(check)
-            case Delete(_, item, condition):
-                request["delete_items"].append(item.get_delete_kwargs_from_instance(condition))
-            case Put(_, item, condition):
-                request["put_items"].append(_put(item, condition))
-            case Update(_, item, actions, condition):
-                request["update_items"].append(item.get_update_kwargs_from_instance(list(actions), condition))
-    return request
+def _request(write: Write) -> dict[str, Any]:
+    """Return a write in DynamoDB's form. pynamodb's way to it takes longer than to sign the call."""
+    item = write.item
+    request: dict[str, Any] = {"TableName": item.Meta.table_name}
+    match write:
+        case Put():
+            return {"Put": _expressed(request | {"Item": item.raw_data()}, write.condition)}
+        case Update():
+            return {"Update": _expressed(request | {"Key": item.raw_key()}, write.condition, write.actions)}
+        case Delete():
+            return {"Delete": _expressed(request | {"Key": item.raw_key()}, write.condition)}
+        case Check():
+            return {"ConditionCheck": _expressed(request | {"Key": item.raw_key()}, write.condition)}
 
 
-def _put(item: Any, condition: Condition | None) -> dict[str, Any]:  # noqa: ANN401 - of either table
-    # pynamodb's own goes through all attributes that there could be, and then through the item's once more: for a
-    # message's few items that takes longer than to sign the call.
+def _expressed(request: dict[str, Any], condition: Condition | None, actions: Sequence[Action] = ()) -> dict[str, Any]:
+    """Add the expressions of a condition and of actions to a request, with the names and values in them."""
     names: dict[str, str] = {}
     values: dict[str, Any] = {}
-    put: dict[str, Any] = {"TableName": item.Meta.table_name, "Item": item.raw_data()}
     if condition is not None:
-        put["ConditionExpression"] = condition.serialize(names, values)
+        request["ConditionExpression"] = condition.serialize(names, values)
+    if actions:
+        request["UpdateExpression"] = UpdateExpression(*actions).serialize(names, values)
     if names:
-        put["ExpressionAttributeNames"] = {placeholder: name for name, placeholder in names.items()}
+        request["ExpressionAttributeNames"] = {placeholder: name for name, placeholder in names.items()}
     if values:
-        put["ExpressionAttributeValues"] = values
-    return put
+        request["ExpressionAttributeValues"] = values
+    return request
