@@ -321,7 +321,7 @@ def _scep_request(data: bytes) -> None:
     _scep_message(
         cms.sign(
             envelope,
-            certificate=_renewed_certificate(),
+            certificate=_renewed_certificate().public_bytes(Encoding.DER),
             private_key=ca.private_key,
             digest=hashes.SHA256(),
             attributes=_SCEP_ATTRIBUTES,

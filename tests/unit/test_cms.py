@@ -151,7 +151,8 @@ def test_a_digest_that_collides_is_not_accepted(tmp_path: Path) -> None:
 def signed(*, digest: hashes.HashAlgorithm | None = None) -> bytes:
     certificate, key = certificate_of("rsa")
     assert isinstance(key, rsa.RSAPrivateKey)
-    return cms.sign(BODY, certificate=certificate, private_key=key, digest=digest or hashes.SHA256(), attributes={})
+    der = certificate.public_bytes(Encoding.DER)
+    return cms.sign(BODY, certificate=der, private_key=key, digest=digest or hashes.SHA256(), attributes={})
 
 
 def edited(edit: Callable[[list[bytes]], None]) -> bytes:

@@ -6,7 +6,6 @@ import pytest
 from pynamodb.exceptions import AttributeDeserializationError
 from pynamodb.models import Model
 
-from mdmlib.store.items import Item
 from mdmlib.store.tables import CommandResult, Enrollment, EnrollmentItem, PushJob
 
 RAW: dict[str, dict[str, Any]] = {
@@ -27,7 +26,8 @@ RAW: dict[str, dict[str, Any]] = {
 
 def test_an_item_is_read_and_written_as_pynamodb_does_it() -> None:
     record = EnrollmentItem.from_raw_data(RAW)
-    theirs = super(Item, Enrollment).from_raw_data(RAW)
+    theirs = Enrollment("", "")
+    Model.deserialize(theirs, RAW)
 
     assert isinstance(record, Enrollment)
     assert record.attribute_values == theirs.attribute_values
@@ -35,6 +35,22 @@ def test_an_item_is_read_and_written_as_pynamodb_does_it() -> None:
     assert record.token_update_tally == 0
     assert record.link is None
     assert record.raw_data() == Model.serialize(record)
+    assert record.raw_key() == {"enrollment_id": {"S": "D1"}, "item": {"S": "!"}}
+
+
+def test_a_new_item_has_what_it_is_given_and_what_is_there_where_nothing_was_said() -> None:
+    record = Enrollment("D1", "!", state="enrolled")
+
+    assert record.attribute_values == {
+        "enrollment_id": "D1",
+        "item": "!",
+        "cls": Enrollment,
+        "state": "enrolled",
+        "epoch": 0,
+        "token_update_tally": 0,
+    }
+    with pytest.raises(ValueError, match="no attribute stat"):
+        Enrollment("D1", "!", stat="enrolled")
 
 
 @pytest.mark.parametrize(("number", "read"), [("-7", -7), ("1.5", 1.5), ("1E+3", 1000.0), ("1" * 38, int("1" * 38))])

@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Final, Self
 
 from cryptography import x509
@@ -31,6 +32,8 @@ BACKDATED: Final = timedelta(minutes=10)
 PUSH_TOPIC_PREFIX: Final = "com.apple.mgmt"
 
 _RSA_BITS: Final = range(2048, 4097)
+_NO_AUTHORITY: Final = x509.BasicConstraints(ca=False, path_length=None)
+_FOR_CLIENTS: Final = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH])
 _CURVES: Final = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
 _SUBJECT_ATTRIBUTES: Final = frozenset(
     {
@@ -56,6 +59,16 @@ class CaIdentity:
 
     certificate: x509.Certificate
     private_key: rsa.RSAPrivateKey = field(repr=False)
+
+    @cached_property
+    def der(self) -> bytes:
+        """The certificate, DER."""
+        return self.certificate.public_bytes(Encoding.DER)
+
+    @cached_property
+    def key_id(self) -> x509.AuthorityKeyIdentifier:
+        """How what it signs names its key."""
+        return _authority_key_id(self.certificate)
 
     @classmethod
     def decode(cls, certificate: bytes, private_key: bytes) -> Self:
@@ -133,13 +146,13 @@ def issue(
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - BACKDATED)
             .not_valid_after(min(now + timedelta(days=days), ca.certificate.not_valid_after_utc))
-            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(_NO_AUTHORITY, critical=True)
             .add_extension(
                 key_usage(digital_signature=True, key_encipherment=_asks_for_encryption(requested)), critical=True
             )
-            .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
+            .add_extension(_FOR_CLIENTS, critical=False)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
-            .add_extension(authority_key_id(ca.certificate), critical=False)
+            .add_extension(ca.key_id, critical=False)
         )
         try:
             names = requested.get_extension_for_class(x509.SubjectAlternativeName)
@@ -182,7 +195,7 @@ def _asks_for_encryption(requested: x509.Extensions) -> bool:
         return False
 
 
-def authority_key_id(ca: x509.Certificate) -> x509.AuthorityKeyIdentifier:
+def _authority_key_id(ca: x509.Certificate) -> x509.AuthorityKeyIdentifier:
     """Return how what a CA signs names its key."""
     try:
         key_id = ca.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value

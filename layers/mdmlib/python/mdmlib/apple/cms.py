@@ -17,7 +17,6 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
-from cryptography.hazmat.primitives.serialization import Encoding
 
 from mdmlib.apple import ber
 from mdmlib.apple.certificate_encoding import encoding_of
@@ -235,18 +234,17 @@ def verify_detached(signature: bytes, content: bytes) -> SignerCertificate:
 def sign(
     content: bytes | None,
     *,
-    certificate: x509.Certificate,
+    certificate: bytes,
     private_key: rsa.RSAPrivateKey,
     digest: hashes.HashAlgorithm,
     attributes: Mapping[bytes, bytes],
 ) -> bytes:
-    """Return a SignedData over ``content`` with its signer's certificate embedded, as DER.
+    """Return a SignedData over ``content`` with its signer's ``certificate`` (DER) embedded, as DER.
 
     None makes one whose content is empty and absent. ``attributes`` are signed attributes beside contentType and
     messageDigest: the DER value of each by its type.
     """
-    der_certificate = certificate.public_bytes(Encoding.DER)
-    named = encoding_of(der_certificate)
+    named = encoding_of(certificate)
     digest_algorithm = _algorithm(next(kind for kind, known in DIGESTS.items() if known.name == digest.name))
     everything = {
         CONTENT_TYPE: ber.der(ber.OID, DATA),
@@ -267,7 +265,7 @@ def sign(
         ber.der(ber.OCTET_STRING, signature),
     )
     return _signed_data(
-        content, digest_algorithms=[digest_algorithm], certificates=[der_certificate], signer_infos=[signer_info]
+        content, digest_algorithms=[digest_algorithm], certificates=[certificate], signer_infos=[signer_info]
     )
 
 

@@ -9,7 +9,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from mdmlib.apple.certificates import CaIdentity, authority_key_id
+from mdmlib.apple.certificates import CaIdentity
 
 MEDIA_TYPE: Final = "application/pkix-crl"
 
@@ -46,7 +46,7 @@ def sign_crl(ca: CaIdentity, entries: Iterable[RevokedEntry], *, now: datetime) 
     number = x509.CRLNumber(int(now.timestamp() * _MILLISECONDS))
     return (
         builder.add_extension(number, critical=False)
-        .add_extension(authority_key_id(ca.certificate), critical=False)
+        .add_extension(ca.key_id, critical=False)
         .sign(ca.private_key, hashes.SHA256())
         .public_bytes(Encoding.DER)
     )

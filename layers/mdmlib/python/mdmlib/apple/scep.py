@@ -142,6 +142,8 @@ class PkiMessage:
     sender_nonce: bytes = field(repr=False)
     signer_certificate: x509.Certificate = field(repr=False)
     """The certificate that the message names as its signer's, and that an answer is encrypted to."""
+    signer_der: bytes = field(repr=False)
+    """The same, as it came."""
     _signed_data: cms.SignedData = field(repr=False)
 
     @classmethod
@@ -154,7 +156,7 @@ class PkiMessage:
             raise MalformedBodyError("SCEP: a message larger than any message.")
         signed_data = cms.SignedData.decode(message)
         try:
-            signer, certificate, _der = signed_data.signer()
+            signer, certificate, der = signed_data.signer()
             attributes = signer.attributes
             message_type = _text(attributes[_MESSAGE_TYPE])
             transaction_id = _text(attributes[_TRANSACTION_ID]).encode()
@@ -170,6 +172,7 @@ class PkiMessage:
             transaction_id=transaction_id,
             sender_nonce=sender_nonce,
             signer_certificate=certificate,
+            signer_der=der,
             _signed_data=signed_data,
         )
 
@@ -205,7 +208,7 @@ class PkiMessage:
         return CertificateRequest(
             csr=csr,
             challenge_password=challenge_password,
-            signer=cms.SignerCertificate(self.signer_certificate.public_bytes(Encoding.DER)),
+            signer=cms.SignerCertificate(self.signer_der),
             signer_is_self_signed=signer_is_self_signed,
             cipher=envelope.cipher,
             ca=ca,
@@ -215,7 +218,7 @@ class PkiMessage:
         """Return the CertRep with the issued certificate (DER), followed by the CA's, for the signer alone to read."""
         modern = self._digest.name != hashes.SHA1.name or request.cipher in _MODERN_CIPHERS
         ca = request.ca
-        issued = cms.certificates_only([certificate, ca.certificate.public_bytes(Encoding.DER)])
+        issued = cms.certificates_only([certificate, ca.der])
         cipher = cms_envelope.AES_256 if modern else request.cipher
         if isinstance(self.signer_certificate.public_key(), rsa.RSAPublicKey):
             envelope = cms_envelope.seal(issued, recipient=self.signer_certificate, cipher=cipher)
@@ -261,7 +264,7 @@ class PkiMessage:
     ) -> bytes:
         return cms.sign(
             content,
-            certificate=ca.certificate,
+            certificate=ca.der,
             private_key=ca.private_key,
             digest=digest,
             attributes={
@@ -284,7 +287,7 @@ def next_ca_certificate(ca: CaIdentity, following: x509.Certificate) -> bytes:
     """Return the answer to GetNextCACert (RFC 8894, section 4.7.1): the CA in use vouches for the one to follow."""
     return cms.sign(
         cms.certificates_only([following.public_bytes(Encoding.DER)]),
-        certificate=ca.certificate,
+        certificate=ca.der,
         private_key=ca.private_key,
         digest=hashes.SHA256(),
         attributes={},

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -85,7 +86,7 @@ class CertificateAuthorityService:
 
     def certificate_der(self) -> bytes:
         """Return the CA's certificate: the answer to GetCACert."""
-        return self.load().certificate.public_bytes(Encoding.DER)
+        return self.load().der
 
     def next_certificate(self) -> bytes:
         """Return the next CA's certificate, vouched for by the one in use: the answer to GetNextCACert.
@@ -172,7 +173,7 @@ class CertificateAuthorityService:
                 "The enrollment link was revoked or used up after the profile was downloaded.", code="link_unusable"
             ) from failed
         _tell("Identity issued", certificate, link=challenge.link_id)
-        return certificate.public_bytes(Encoding.DER)
+        return certificate.der
 
     def _enroll_by_static_challenge(self, message: PkiMessage, request: CertificateRequest) -> bytes:
         """Issue a certificate to whoever knows the static challenge; the same request gets the same one.
@@ -193,7 +194,7 @@ class CertificateAuthorityService:
                 raise _unfit("A certificate of the same key was revoked.", code="certificate_revoked") from failed
             return issued
         _tell("Identity issued", certificate, link=None)
-        return certificate.public_bytes(Encoding.DER)
+        return certificate.der
 
     def _renew(self, message: PkiMessage, request: CertificateRequest) -> bytes:
         """Issue the certificate that is to follow the one that signed the request, and associate it at once.
@@ -219,7 +220,7 @@ class CertificateAuthorityService:
             except ConditionsFailedError:
                 continue
             _tell("Identity renewed", certificate, enrollment_id=device.enrollment_id)
-            return certificate.public_bytes(Encoding.DER)
+            return certificate.der
         raise UnavailableError("Other messages of the same enrollment kept coming first.")
 
     def _renew_by_challenge(self, request: CertificateRequest, key: str, challenge: Challenge, *, renews: str) -> bytes:
@@ -244,14 +245,14 @@ class CertificateAuthorityService:
                     raise _refusal("The SCEP challenge was used before.", code="challenge_used") from failed
                 continue
             _tell("Identity renewed", certificate, enrollment_id=device.enrollment_id)
-            return certificate.public_bytes(Encoding.DER)
+            return certificate.der
         raise UnavailableError("Other messages of the same enrollment kept coming first.")
 
-    def _renewed(self, device: Enrollment, certificate: x509.Certificate, key: str) -> list[Write]:
+    def _renewed(self, device: Enrollment, certificate: "_NewCertificate", key: str) -> list[Write]:
         """Return what ties a renewed certificate to its enrollment. Raises when that has ended."""
         if device.state not in LIVE_STATES or device.blocked:
             raise _unfit("The enrollment has ended.", code="enrollment_ended")
-        renewed = [*(device.renewed_identities or ()), _hash(certificate)][-MAX_RENEWED:]
+        renewed = [*(device.renewed_identities or ()), certificate.hash][-MAX_RENEWED:]
         awaited = Update(
             "record",
             Enrollment(device.enrollment_id, tables.RECORD),
@@ -280,13 +281,21 @@ class CertificateAuthorityService:
             raise _unfit("The certificate was revoked.", code="certificate_revoked")
         return self._enrollments.get(item.associated_id) if item and item.associated_id else None
 
-    def _issue(self, request: CertificateRequest, *, subject: x509.Name | None = None) -> x509.Certificate:
+    def _issue(self, request: CertificateRequest, *, subject: x509.Name | None = None) -> "_NewCertificate":
         days = self._settings.identity_days
         try:
-            return issue(request.csr, ca=request.ca, now=self._now(), days=days, subject=subject)
+            certificate = issue(request.csr, ca=request.ca, now=self._now(), days=days, subject=subject)
         except BadRequestError as error:
             fail_info = FailInfo.BAD_ALG if error.code == "key_unsupported" else FailInfo.BAD_REQUEST
             raise ScepRefusedError(fail_info, error.message, code=error.code) from error
+        der = certificate.public_bytes(Encoding.DER)
+        return _NewCertificate(
+            der=der,
+            hash=hashlib.sha256(der).hexdigest(),
+            serial_number=f"{certificate.serial_number:x}",
+            not_after=certificate.not_valid_after_utc,
+            issuer=self._authorities.name_of(request.ca),
+        )
 
     def _redemption(self, challenge: Challenge) -> list[Write]:
         used = RedeemedChallenge(
@@ -311,28 +320,26 @@ class CertificateAuthorityService:
 
     def _new_certificate(
         self,
-        certificate: x509.Certificate,
+        certificate: "_NewCertificate",
         key: str,
         *,
         link: str | None,
         challenge: Challenge | None = None,
         renews: Enrollment | None = None,
     ) -> list[Write]:
-        now, not_after = self._now(), certificate.not_valid_after_utc
+        now, not_after = self._now(), certificate.not_after
         associated_id = renews.enrollment_id if renews else None
         if challenge and challenge.purpose is Purpose.OTA:
             # No enrollment has this id: nothing can enroll with the certificate.
             associated_id = tables.OTA_IDENTITY
-        issuer = self._authorities.issuer_of(certificate)
-        serial_number = f"{certificate.serial_number:x}"
         issued = IssuedCertificate(
             key,
             tables.RECORD,
-            certificate=certificate.public_bytes(Encoding.DER),
+            certificate=certificate.der,
             ttl=int((now + _KEEP_ISSUED).timestamp()),
         )
         association = Certificate(
-            tables.CERTIFICATE_PARTITION + _hash(certificate),
+            tables.CERTIFICATE_PARTITION + certificate.hash,
             tables.RECORD,
             associated_id=associated_id,
             associated_at=int(now.timestamp()) if associated_id else None,
@@ -340,14 +347,14 @@ class CertificateAuthorityService:
             not_after=int(not_after.timestamp()),
             link=link,
             serial_hash=challenge.serial_hash if challenge else None,
-            issuer=issuer,
-            serial_number=serial_number,
+            issuer=certificate.issuer,
+            serial_number=certificate.serial_number,
             ttl=certificate_ttl(not_after),
         )
         serial = CertificateSerial(
-            tables.SERIAL_PARTITION + serial_number,
+            tables.SERIAL_PARTITION + certificate.serial_number,
             tables.RECORD,
-            certificate_hash=_hash(certificate),
+            certificate_hash=certificate.hash,
             ttl=certificate_ttl(not_after),
         )
         return [
@@ -357,8 +364,21 @@ class CertificateAuthorityService:
         ]
 
 
-def _tell(phrase: str, certificate: x509.Certificate, **fields: str | None) -> None:
-    metrics.emit(phrase, {Metric.CERTIFICATES_ISSUED: 1}, certificate_hash=_hash(certificate), **fields)
+@dataclass(frozen=True, kw_only=True)
+class _NewCertificate:
+    """A certificate that was signed just now, and is nobody's before it is committed."""
+
+    der: bytes
+    hash: str
+    serial_number: str
+    """Hex."""
+    not_after: datetime
+    issuer: str | None
+    """The name of the CA that signed it."""
+
+
+def _tell(phrase: str, certificate: _NewCertificate, **fields: str | None) -> None:
+    metrics.emit(phrase, {Metric.CERTIFICATES_ISSUED: 1}, certificate_hash=certificate.hash, **fields)
 
 
 def _refusal(reason: str, *, code: str) -> ScepRefusedError:
@@ -367,10 +387,6 @@ def _refusal(reason: str, *, code: str) -> ScepRefusedError:
 
 def _unfit(reason: str, *, code: str) -> ScepRefusedError:
     return ScepRefusedError(FailInfo.BAD_CERT_ID, reason, code=code)
-
-
-def _hash(certificate: x509.Certificate) -> str:
-    return hashlib.sha256(certificate.public_bytes(Encoding.DER)).hexdigest()
 
 
 def _transaction_key(message: PkiMessage, request: CertificateRequest, *, warrant: str) -> str:

@@ -17,7 +17,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from pynamodb.exceptions import DeleteError, PutError, UpdateError
 
-from mdmlib.apple.certificates import CaIdentity, authority_key_id, new_certificate_authority
+from mdmlib.apple.certificates import CaIdentity, new_certificate_authority
 from mdmlib.errors import BadRequestError, ConflictError, NotFoundError, UnavailableError
 from mdmlib.observability import logger
 from mdmlib.store.refusals import condition_failed
@@ -115,14 +115,9 @@ class IssuingAuthorityStore:
         self._refresh()
         return next((each for each in self._known if each.name == name), None)
 
-    def issuer_of(self, certificate: x509.Certificate) -> str | None:
-        """Return the name of the CA that issued a certificate, one that we have made; None when it is gone by now."""
-        key_id = certificate.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value
-        for each in self._known:
-            ca = each.identity.certificate
-            if ca.subject == certificate.issuer and authority_key_id(ca) == key_id:
-                return each.name
-        return None
+    def name_of(self, ca: CaIdentity) -> str | None:
+        """Return the name of a CA; None when it is gone by now."""
+        return next((each.name for each in self._known if each.identity.der == ca.der), None)
 
     def prepare(self, *, replace_next: bool = False) -> CertificateAuthority:
         """Make the CA that is to follow the one in use; the first of a deployment is in use at once.

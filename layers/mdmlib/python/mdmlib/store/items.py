@@ -22,6 +22,19 @@ _NULL: Final = "NULL"
 class Item(Model):
     """An item of either table."""
 
+    def __init__(self, hash_key: str | None = None, range_key: str | None = None, **attributes: object) -> None:
+        """Make an item (not written yet) of its keys and attributes. Raises ``ValueError`` for what it has not."""
+        self.attribute_values = dict(_defaults(type(self)))
+        if hash_key is not None:
+            attributes[str(self._hash_keyname)] = hash_key
+        if range_key is not None:
+            attributes[str(self._range_keyname)] = range_key
+        known = self.get_attributes()
+        for name, value in attributes.items():
+            if name not in known:
+                raise ValueError(f"A {type(self).__name__} has no attribute {name}.")
+            self.attribute_values[name] = value
+
     @classmethod
     def from_raw_data(cls, data: dict[str, Any]) -> Self:
         """Read an item as DynamoDB answers it. What this release does not know of it is passed over.
@@ -33,7 +46,7 @@ class Item(Model):
             raise ValueError(  # noqa: TRY004 - as pynamodb does
                 f"An item is of the class {kind.__name__} where a {cls.__name__} belongs."
             )
-        item = kind(_user_instantiated=False)
+        item = kind()
         readers, values = _readers(kind), item.attribute_values
         for name, typed in data.items():
             reader = readers.get(name)
@@ -59,9 +72,6 @@ class Item(Model):
         values = self.attribute_values
         # Every key of both tables is a text.
         return {name: {"S": values[name]} for name in (self._hash_keyname, self._range_keyname) if name}
-
-    def _set_defaults(self, _user_instantiated: bool = True) -> None:  # noqa: FBT001, FBT002 - pynamodb's signature
-        self.attribute_values.update(_defaults(type(self)))
 
     @classmethod
     def _batch_get_page(cls, keys_to_get: Any, consistent_read: Any, attributes_to_get: Any) -> Any:  # noqa: ANN401
@@ -112,6 +122,9 @@ def _number(text: str) -> float:
 
 @cache
 def _defaults(kind: type[Item]) -> Mapping[str, Any]:
-    """Return what the attributes of a class are where nothing was said."""
-    defaults = {name: attribute.default for name, attribute in kind.get_attributes().items()}
-    return {name: default for name, default in defaults.items() if default is not None}
+    """Return what the attributes of a class are where nothing was said; ``cls`` says which class it is."""
+    attributes: Any = kind.get_attributes()
+    defaults = {name: attribute.default for name, attribute in attributes.items() if attribute.default is not None}
+    if attributes["cls"].get_discriminator(kind) is not None:
+        defaults["cls"] = kind
+    return defaults
