@@ -322,6 +322,7 @@ class Fleet:
             settings=self.settings,
             now=self.clock,
             tell_plan=self.workflow_queue.look_at,
+            keep_rules=lambda: None,
         )
 
     def sweep(self) -> int:

@@ -36,14 +36,16 @@ from mdmlib.services.install_actions import (
 from mdmlib.services.inventory import InventoryStore
 from mdmlib.services.micromdm_users import MicroMDMUsers
 from mdmlib.services.named_profiles import NamedProfiles
-from mdmlib.services.nanocmd_workflows import NanoCMDWorkflows, WorkflowEvents
+from mdmlib.services.nanocmd_workflows import NanoCMDWorkflows
 from mdmlib.services.plan_actions import Action, ListApps, ListProfiles, ReleaseDevice, Send
 from mdmlib.services.plan_list import KnownPlan, PlanList
 from mdmlib.services.plan_moves import PlanMoves
 from mdmlib.services.plans import Plans
 from mdmlib.services.stored_profiles import StoredProfiles
 from mdmlib.services.workflow import Workflow
+from mdmlib.services.workflow_events import WorkflowEvents
 from mdmlib.services.workflow_queue import WorkflowQueue
+from mdmlib.services.workflow_rules import WorkflowRules
 from mdmlib.store.app_objects import AppObjects
 from tests.event_schemas import assert_conforms
 from tests.fleet import Fleet, FleetDevice
@@ -59,6 +61,7 @@ class Works:
         self.ade_names: set[str] = set()
         """Of ADE profiles and servers that there are."""
         self.lists_read: list[str | None] = []
+        self.bus_rules = BusRules(self.fleet.settings.stack_name)
         self.heard: list[dict[str, Any]] = []
         """Every event so far."""
 
@@ -140,7 +143,11 @@ class Works:
     @cached_property
     def builtin(self) -> BuiltinPlans:
         return BuiltinPlans(
-            plans=self.plans, names=self.names, workflow_queue=lambda: self.queue, new_id=lambda: uuid.uuid4().hex
+            plans=self.plans,
+            names=self.names,
+            workflow_queue=lambda: self.queue,
+            sealer=self.fleet.sealer,
+            new_id=lambda: uuid.uuid4().hex,
         )
 
     @cached_property
@@ -238,8 +245,18 @@ class Works:
             jobs=self.jobs,
             apps=self.apps,
             builtin=self.builtin,
-            events=WorkflowEvents(workflows=self.nanocmd, names=self.names),
+            events=self.events,
             workflow_queue=self.queue,
+            now=self.fleet.clock,
+        )
+
+    @cached_property
+    def events(self) -> WorkflowEvents:
+        return WorkflowEvents(
+            workflows=self.nanocmd,
+            rules=WorkflowRules(lambda: self.bus_rules, settings=self.fleet.settings),  # type: ignore[arg-type, return-value]
+            wake=lambda enrollment_id: self.fleet.enqueuer.push([enrollment_id]),
+            sealer=self.fleet.sealer,
             now=self.fleet.clock,
         )
 
@@ -283,7 +300,9 @@ class Works:
         for document in self.fleet.bus.take():
             assert_conforms(document)
             self.heard.append(document)
-            messages += [rule.message(document) for rule in rules() if rule.matches(document)]
+            messages += [
+                rule.message(document) for rule in rules() if self.bus_rules.has(rule) and rule.matches(document)
+            ]
         return messages
 
     def _of_queue(self) -> list[str]:
@@ -295,10 +314,34 @@ class Works:
         return bodies
 
 
+class BusRules:
+    """Which rules of the template are enabled: EventBridge, as far as it can be asked for that."""
+
+    def __init__(self, stack: str) -> None:
+        self._stack = stack
+        self._enabled: set[str] = set()
+
+    def enable_rule(self, *, Name: str, EventBusName: str) -> None:  # noqa: N803 - as AWS has it
+        assert EventBusName
+        self._enabled.add(Name)
+
+    def disable_rule(self, *, Name: str, EventBusName: str) -> None:  # noqa: N803 - as AWS has it
+        assert EventBusName
+        self._enabled.discard(Name)
+
+    def has(self, rule: "Rule") -> bool:
+        return rule.is_enabled or rule.name.replace("${AWS::StackName}", self._stack) in self._enabled
+
+    def enabled(self) -> list[str]:
+        return sorted(name.rpartition("-")[2] for name in self._enabled)
+
+
 class Rule:
     """A rule of the template that brings events to the workflow queue, as EventBridge understands it."""
 
     def __init__(self, properties: Mapping[str, Any]) -> None:
+        self.name = str(properties["Name"])
+        self.is_enabled = properties.get("State", "ENABLED") == "ENABLED"
         self._pattern = properties["EventPattern"]
         (target,) = properties["Targets"]
         self._paths = target["InputTransformer"]["InputPathsMap"]
@@ -326,7 +369,7 @@ def rules() -> list[Rule]:
         for resource in read_template()["Resources"].values()
         if resource["Type"] == "AWS::Events::Rule" and "WorkflowQueue" in str(resource["Properties"]["Targets"])
     ]
-    assert len(found) == 3
+    assert len(found) == 5
     return [Rule(properties) for properties in found]
 
 

@@ -168,20 +168,20 @@ def start_workflow(name: str) -> Response[str]:
 
 @app.get("/v1/event/<name>")
 def get_workflow_event(name: str) -> Response[str]:
-    """Tell what begins when a device enrolls."""
-    return nanocmd.get_event(name, runtime.named_profiles())
+    """Tell what begins when something happens to a device."""
+    return nanocmd.get_event(name, runtime.workflow_events())
 
 
 @app.put("/v1/event/<name>")
 def put_workflow_event(name: str) -> Response[str]:
-    """Let a workflow begin when a device enrolls."""
+    """Let a workflow begin when something happens to a device."""
     return nanocmd.put_event(name, admin_edge.decode(app.current_event), runtime.workflow_events())
 
 
 @app.delete("/v1/event/<name>")
 def delete_workflow_event(name: str) -> Response[str]:
     """Let it begin no more."""
-    return nanocmd.delete_event(name, runtime.named_profiles())
+    return nanocmd.delete_event(name, runtime.workflow_events())
 
 
 @app.get("/v1/fvenable/profiletemplate")

@@ -198,3 +198,18 @@ def test_a_device_that_goes_away_and_enrolls_anew_is_configured_anew(
     )
     changed = live(administrator, device, lambda plan: plan["cause"] == "request" and is_over(plan))
     assert [one for one in changed if one.startswith("Install")].count("InstallProfile Acknowledged") == 1
+
+
+def test_a_device_that_asks_for_commands_tells_its_inventory_while_somebody_subscribes_to_that(
+    administrator: Administrator, make_device: MakeDevice, link: str, tag: str
+) -> None:
+    device = make_device(Hardware.mac())
+    device.install(device.download_profile(link))
+    subscription = {"event": "IdleNotStartedSince", "event_context": "86400", "workflow": "io.micromdm.wf.inventory.v1"}
+    must(administrator, "PUT", f"/v1/event/{tag}", subscription)
+    try:
+        live(administrator, device, is_over, "inventory")
+    finally:
+        must(administrator, "DELETE", f"/v1/event/{tag}")
+
+    assert plan_of(administrator, device, "inventory")["cause"] == "event"

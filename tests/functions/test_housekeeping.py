@@ -192,6 +192,7 @@ def test_a_long_queue_is_swept_by_several_messages(
         settings=environment,
         now=runtime.now,
         tell_plan=runtime.workflow_queue().look_at,
+        keep_rules=runtime.workflow_events().keep_rules,
         sweep_items=20,
     )
     monkeypatch.setattr(runtime, "housekeeping", lambda: housekeeping)

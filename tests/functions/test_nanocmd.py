@@ -137,9 +137,12 @@ def test_command_plans_and_events_are_stored(gateway: Gateway) -> None:
     assert gateway.request("PUT", "/v1/event/e", json.dumps(event)).status == 204
     assert gateway.get("/v1/event/e").document == event
     assert gateway.delete("/v1/event/e").status == 204
-    for wrong in ("Idle", "Nothing"):
-        answer = gateway.request("PUT", "/v1/event/e", json.dumps(event | {"event": wrong}))
-        assert refusal(answer) == (400, "invalid_field")
+    idle = event | {"event": "IdleNotStartedSince", "event_context": "3600"}
+    assert gateway.request("PUT", "/v1/event/e", json.dumps(idle)).status == 204
+    assert gateway.get("/v1/event/e").document == idle
+    assert gateway.delete("/v1/event/e").status == 204
+    for wrong in ({"event": "CheckOut"}, {"event": "Nothing"}, {"event": "IdleNotStartedSince", "event_context": "1h"}):
+        assert refusal(gateway.request("PUT", "/v1/event/e", json.dumps(event | wrong))) == (400, "invalid_field")
 
 
 def test_the_filevault_profile_has_the_deployments_certificate_in_it(gateway: Gateway) -> None:

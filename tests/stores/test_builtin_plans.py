@@ -1,5 +1,6 @@
 """Plans that need no blueprint: inventory, FileVault, lock, profiles and certificates; and what is escrowed."""
 
+import json
 import plistlib
 import re
 from datetime import UTC, datetime, timedelta
@@ -253,8 +254,7 @@ def test_a_command_plan_begins_when_a_device_enrolls(works: Works) -> None:
     works.names.put("wifi", plistlib.dumps({"PayloadIdentifier": "p.wifi", "PayloadUUID": "U1"}))
     urls = ["https://a.example.org/a.plist", "https://a.example.org/b.plist"]
     works.names.put_command_plan("all", {"profile_names": ["wifi"], "manifest_urls": urls, "device_configured": True})
-    events = works.workflow._events
-    events.put("e", {"event": "Enrollment", "workflow": "io.micromdm.wf.cmdplan.v1", "context": "${plan:all}"})
+    works.events.put("e", {"event": "Enrollment", "workflow": "io.micromdm.wf.cmdplan.v1", "context": "${plan:all}"})
     device = FleetDevice(works.fleet, "D1")
     device.authenticate(ProductName="Mac14,2", OSVersion="26.1")
     device.token_update(AwaitingConfiguration=True)
@@ -271,9 +271,120 @@ def test_a_command_plan_begins_when_a_device_enrolls(works: Works) -> None:
     assert done == ["InstallProfile", *urls, "DeviceConfigured"]
 
 
+INVENTORY = "io.micromdm.wf.inventory.v1"
+
+
+def finish(works: Works, device: FleetDevice) -> list[str]:
+    """Let a device do all that waits; return what it did."""
+    done = []
+    command = device.command("Idle")
+    while command is not None:
+        done.append(command["Command"]["RequestType"])
+        command = device.command("Acknowledged", command["CommandUUID"])
+    works.work()
+    return done
+
+
+def test_inventory_is_taken_again_when_a_device_asks_for_commands_and_has_told_nothing_for_a_day(
+    works: Works, mac: FleetDevice
+) -> None:
+    mac.command("Idle")
+    works.work()
+    assert works.bus_rules.enabled() == []
+    works.events.put("daily", {"event": "IdleNotStartedSince", "workflow": INVENTORY, "event_context": "86400"})
+    assert works.bus_rules.enabled() == ["idle"]
+
+    def idle() -> list[str]:
+        works.fleet.clock.advance(minutes=1)
+        assert mac.command("Idle") is None
+        works.work(times=2)
+        return finish(works, mac)
+
+    asked = ["DeviceInformation", "SecurityInfo", "InstalledApplicationList", "CertificateList"]
+    assert idle() == asked
+    assert idle() == []
+    works.fleet.clock.advance(hours=24)
+    assert idle() == asked
+    assert works.plan(mac, "inventory").item.cause == "event"
+    works.events.delete("daily")
+    assert works.bus_rules.enabled() == []
+    works.fleet.clock.advance(hours=24)
+    assert idle() == []
+
+
+def test_a_workflow_of_idle_devices_begins_once_each_time_that_they_ask(works: Works, mac: FleetDevice) -> None:
+    works.events.put("always", {"event": "Idle", "workflow": "io.micromdm.wf.devinfolog.v1"})
+    user = mac.user()
+    user.token_update(UserShortName="ada")
+    user.idle()
+    mac.idle()
+    works.fleet.clock.advance(minutes=1)
+    heard = works.messages()
+    for message in heard:
+        works.workflow.receive(message)
+
+    # The device is woken, and asks for the command: that begins no other plan, however late it is heard of.
+    assert finish(works, mac) == ["DeviceInformation"]
+    works.work(times=2)
+    assert mac.idle() is None
+    works.work()
+    assert mac.idle() is None
+    works.fleet.clock.advance(hours=1)
+    assert mac.idle() is None
+    works.work()
+    assert finish(works, mac) == ["DeviceInformation"]
+
+
+def test_workflows_begin_when_devices_check_in_and_those_before_their_enrollment_wake_them_then(works: Works) -> None:
+    works.events.put("first", {"event": "Authenticate", "workflow": INVENTORY})
+    works.events.put("each", {"event": "TokenUpdate", "workflow": "io.micromdm.wf.devinfolog.v1"})
+    assert works.bus_rules.enabled() == ["checkins"]
+    device = FleetDevice(works.fleet, "D1")
+    device.authenticate(ProductName="Mac14,2", OSVersion="26.1")
+    works.work(times=2)
+    assert works.plan(device, "inventory").state == "running"
+    device.token_update()
+    works.work(times=2)
+
+    assert sorted(finish(works, device)) == sorted(
+        ["DeviceInformation", "SecurityInfo", "InstalledApplicationList", "CertificateList", "DeviceInformation"]
+    )
+    works.fleet.clock.advance(minutes=1)
+    device.token_update(b"another")
+    works.work(times=2)
+    assert finish(works, device) == ["DeviceInformation"]
+    for name in ("first", "each"):
+        works.events.delete(name)
+    assert works.bus_rules.enabled() == []
+
+
+def test_rules_that_an_update_has_disabled_are_enabled_again(works: Works) -> None:
+    works.events.put("always", {"event": "Idle", "workflow": INVENTORY})
+    works.bus_rules.disable_rule(Name=f"{works.fleet.settings.stack_name}-workflow-idle", EventBusName="bus")
+    works.events.keep_rules()
+
+    assert works.bus_rules.enabled() == ["idle"]
+
+
+def test_texts_of_a_profile_are_replaced_and_no_queue_tells_them(works: Works, mac: FleetDevice) -> None:
+    stored = {"PayloadIdentifier": "p.scep", "PayloadUUID": "U1", "Challenge": "%CH%", "Name": "{{serial_number}}"}
+    works.names.put("scep", plistlib.dumps(stored))
+    context = {"profile": "scep", "text_replacements": {"%CH%": "se<cret", "%C": "no"}, "criteria": {}}
+    works.nanocmd.start("io.micromdm.wf.certprof.v1", ["D1"], json.dumps(context))
+    messages = works.messages()
+    assert "se<cret" not in "".join(messages)
+    for message in messages:
+        works.workflow.receive(message)
+    answer(works, mac, take(mac, "CertificateList"), CertificateList=[])
+
+    sent = plistlib.loads(take(mac, "InstallProfile")["Command"]["Payload"])
+    assert (sent["Challenge"], sent["Name"]) == ("se<cret", "C02D1")
+
+
 @pytest.mark.parametrize(
     ("kind", "options", "field"),
     [
+        ("certificate_profile", {"profile": "p", "text_replacements": {"a": 1}}, "options.text_replacements"),
         ("nothing", {}, "kind"),
         ("inventory", {"x": 1}, "options.x"),
         ("profiles", {}, "options.install"),
@@ -286,6 +397,7 @@ def test_a_command_plan_begins_when_a_device_enrolls(works: Works) -> None:
 def test_what_is_wrong_is_said_before_anything_begins(
     works: Works, mac: FleetDevice, kind: str, options: dict[str, Any], field: str
 ) -> None:
+    works.profiles.put("p", plistlib.dumps({"PayloadIdentifier": "p", "PayloadUUID": "U"}))
     with pytest.raises(BadRequestError) as refused:
         works.builtin.start(kind, ["D1"], options)
     assert refused.value.field == field

@@ -71,6 +71,21 @@ def filled(mobileconfig: bytes, value_of: Callable[[str], str | None]) -> bytes:
     return plist.dumps(document)
 
 
+def replaced(mobileconfig: bytes, replacements: Mapping[str, str]) -> bytes:
+    """Return the profile with texts put in the place of others, wherever in its texts these stand.
+
+    Raises :class:`~mdmlib.errors.ConflictError` for a signed profile.
+    """
+    if not replacements:
+        return mobileconfig
+    if is_signed(mobileconfig):
+        raise ConflictError("The profile is signed: no text in it can be replaced.", code="profile_signed")
+    found = re.compile("|".join(re.escape(text) for text in sorted(replacements, key=len, reverse=True)))
+    return plist.dumps(
+        _with(plist.loads(mobileconfig), lambda text: found.sub(lambda match: replacements[match[0]], text))
+    )
+
+
 def is_signed(mobileconfig: bytes) -> bool:
     """Say whether a profile is a CMS message: a SEQUENCE of ASN.1."""
     return mobileconfig[:1] == b"\x30"

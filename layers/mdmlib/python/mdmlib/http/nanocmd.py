@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from mdmlib.services.filevault import FileVault
     from mdmlib.services.inventory import InventoryStore
     from mdmlib.services.named_profiles import NamedProfiles
-    from mdmlib.services.nanocmd_workflows import NanoCMDWorkflows, WorkflowEvents
+    from mdmlib.services.nanocmd_workflows import NanoCMDWorkflows
+    from mdmlib.services.workflow_events import WorkflowEvents
 
 _MAX_IDS: Final = 250
 
@@ -24,22 +25,27 @@ def start_workflow(name: str, request: AdminRequest, workflows: "NanoCMDWorkflow
     return answer_nanomdm(HTTPStatus.OK, {"instance_id": run})
 
 
-def get_event(name: str, names: "NamedProfiles") -> Response[str]:
-    """``GET /v1/event/{name}``: what begins when a device enrolls."""
-    event = names.event(name)
-    told = {"event": event.event, "workflow": event.workflow, "context": event.context}
+def get_event(name: str, events: "WorkflowEvents") -> Response[str]:
+    """``GET /v1/event/{name}``: what begins when something happens to a device."""
+    event = events.get(name)
+    told = {
+        "event": event.event,
+        "workflow": event.workflow,
+        "context": event.context,
+        "event_context": event.event_context,
+    }
     return answer_nanomdm(HTTPStatus.OK, {key: value for key, value in told.items() if value})
 
 
 def put_event(name: str, request: AdminRequest, events: "WorkflowEvents") -> Response[str]:
-    """``PUT /v1/event/{name}``: let a workflow begin when a device enrolls."""
+    """``PUT /v1/event/{name}``: let a workflow begin when something happens to a device."""
     events.put(name, request.json())
     return _nothing()
 
 
-def delete_event(name: str, names: "NamedProfiles") -> Response[str]:
+def delete_event(name: str, events: "WorkflowEvents") -> Response[str]:
     """``DELETE /v1/event/{name}``, which NanoCMD does not have: let it begin no more."""
-    names.delete_event(name)
+    events.delete(name)
     return _nothing()
 
 

@@ -62,6 +62,7 @@ def housekeeping() -> "Housekeeping":
         settings=runtime.settings(),
         now=runtime.now,
         tell_plan=lambda enrollment_id, command_uuid: runtime.workflow_queue().look_at(enrollment_id, command_uuid),
+        keep_rules=lambda: runtime.workflow_events().keep_rules(),
     )
 
 

@@ -1,5 +1,6 @@
 """What brings devices to what administrators want: plans and blueprints."""
 
+from datetime import timedelta
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -11,13 +12,14 @@ if TYPE_CHECKING:
     from mdmlib.services.blueprint_plans import BlueprintPlans
     from mdmlib.services.blueprints import Blueprints
     from mdmlib.services.builtin_plans import BuiltinPlans
-    from mdmlib.services.nanocmd_workflows import NanoCMDWorkflows, WorkflowEvents
+    from mdmlib.services.nanocmd_workflows import NanoCMDWorkflows
     from mdmlib.services.plan_actions import Action
     from mdmlib.services.plan_list import PlanList
     from mdmlib.services.plan_looks import PlanLooks
     from mdmlib.services.plan_moves import PlanMoves
     from mdmlib.services.plans import Plans
     from mdmlib.services.workflow import Workflow
+    from mdmlib.services.workflow_events import WorkflowEvents
     from mdmlib.services.workflow_queue import WorkflowQueue
 
 
@@ -69,8 +71,6 @@ def plan_actions() -> "dict[str, Action]":
 @cache
 def plans() -> "Plans":
     """Return the plans of devices."""
-    from datetime import timedelta
-
     from mdmlib.services.plans import Plans
 
     return Plans(
@@ -87,8 +87,6 @@ def plans() -> "Plans":
 @cache
 def plan_moves() -> "PlanMoves":
     """Return what moves plans."""
-    from datetime import timedelta
-
     from mdmlib.services.plan_moves import PlanMoves
 
     return PlanMoves(
@@ -132,6 +130,7 @@ def builtin_plans() -> "BuiltinPlans":
         plans=runtime.plans(),
         names=runtime.named_profiles(),
         workflow_queue=runtime.workflow_queue,
+        sealer=runtime.sealer(),
         new_id=lambda: uuid.uuid4().hex,
     )
 
@@ -146,10 +145,17 @@ def nanocmd_workflows() -> "NanoCMDWorkflows":
 
 @cache
 def workflow_events() -> "WorkflowEvents":
-    """Return what begins when a device enrolls, as NanoCMD has it."""
-    from mdmlib.services.nanocmd_workflows import WorkflowEvents
+    """Return what begins by itself when something happens to a device, as NanoCMD has it."""
+    from mdmlib.services.workflow_events import WorkflowEvents
+    from mdmlib.services.workflow_rules import WorkflowRules
 
-    return WorkflowEvents(workflows=runtime.nanocmd_workflows(), names=runtime.named_profiles())
+    return WorkflowEvents(
+        workflows=runtime.nanocmd_workflows(),
+        rules=WorkflowRules(runtime.events_client, settings=runtime.settings()),
+        wake=lambda enrollment_id: runtime.enqueue_service().push([enrollment_id]),
+        sealer=runtime.sealer(),
+        now=runtime.now,
+    )
 
 
 @cache

@@ -6,20 +6,25 @@ is said before anything begins.
 
 import json
 import secrets
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from cryptography import x509
 
+from mdmlib.apple.profile_variables import filled, replaced
 from mdmlib.errors import BadRequestError, ConflictError, NotFoundError
 from mdmlib.observability import logger
 from mdmlib.services.escrow import LOCK_PIN, Escrow
+from mdmlib.services.install_actions import value_of
 from mdmlib.services.inventory import QUERIES
 from mdmlib.services.plan_actions import PlannedDevice, Send, Unneeded
 from mdmlib.services.plan_document import PlanDocument, Step
 from mdmlib.services.plans import Plans, Situation
+from mdmlib.store.sealing import Sealer
 
 if TYPE_CHECKING:
     from mdmlib.services.inventory import InventoryStore
@@ -44,7 +49,15 @@ KINDS: Final[Mapping[str, frozenset[str]]] = {
     LOCK: frozenset({"message", "phone_number"}),
     PROFILES: frozenset({"install", "remove"}),
     CERTIFICATE_PROFILE: frozenset(
-        {"profile", "common_name_prefix", "managed_only", "identities_only", "always", "days_left"}
+        {
+            "profile",
+            "common_name_prefix",
+            "managed_only",
+            "identities_only",
+            "always",
+            "days_left",
+            "text_replacements",
+        }
     ),
     COMMAND_PLAN: frozenset({"install", "manifest_urls", "device_configured"}),
 }
@@ -74,22 +87,16 @@ class BuiltinPlans:
         plans: Plans,
         names: "NamedProfiles",
         workflow_queue: "Callable[[], WorkflowQueue]",
+        sealer: Sealer,
         new_id: Callable[[], str],
     ) -> None:
         self._plans = plans
         self._names = names
         self._workflow_queue = workflow_queue
+        self._sealer = sealer
         self._new_id = new_id
 
-    def start(
-        self,
-        kind: str,
-        ids: Sequence[str],
-        options: Mapping[str, Any],
-        *,
-        cause: str = "request",
-        run: str | None = None,
-    ) -> Started:
+    def start(self, kind: str, ids: Sequence[str], options: Mapping[str, Any]) -> Started:
         """Have plans begin, by the workflow function, for devices that have none of the kind under way.
 
         Raises :class:`~mdmlib.errors.BadRequestError` for what is wrong with what is asked for.
@@ -97,13 +104,15 @@ class BuiltinPlans:
         checked = self.check(kind, options)
         if not ids or len(ids) > MAX_IDS:
             raise BadRequestError(f"Name 1 to {MAX_IDS} enrollments.", code="no_targets", field="ids")
-        run = run or self._new_id()
+        run = self._new_id()
+        # They may hold a secret that a profile is to get: no queue has them in clear.
+        sealed = b64encode(self._sealer.seal(json.dumps(checked).encode(), place=_place(kind, run))).decode()
         refused: dict[str, ConflictError | NotFoundError] = {}
         for id_ in dict.fromkeys(ids):
             if error := self._refusal(id_, kind):
                 refused[id_] = error
             else:
-                self._workflow_queue().start_plan(id_, kind, run, checked, cause)
+                self._workflow_queue().start_plan(id_, kind, run, sealed)
         return Started(run, refused)
 
     def _refusal(self, enrollment_id: str, kind: str) -> ConflictError | NotFoundError | None:
@@ -115,18 +124,33 @@ class BuiltinPlans:
             return None
         return ConflictError(f"A plan of the kind {kind} is under way for {enrollment_id}.", code="already_running")
 
-    def begin(self, enrollment_id: str, kind: str, run: str, options: Mapping[str, Any], cause: str) -> None:
-        """Begin a plan: what a message of the workflow queue asks for."""
+    def begin_started(self, enrollment_id: str, kind: str, run: str, sealed: str) -> None:
+        """Begin a plan that was started: what a message of the workflow queue asks for."""
         if kind not in KINDS:
             return
+
+        def options() -> Mapping[str, Any]:
+            opened: Mapping[str, Any] = json.loads(self._sealer.open(b64decode(sealed), place=_place(kind, run)))
+            return opened
+
+        self.begin(enrollment_id, kind, run, options, "request")
+
+    def begin(
+        self,
+        enrollment_id: str,
+        kind: str,
+        run: str,
+        options: Callable[[], Mapping[str, Any]],
+        cause: str,
+        begins: Callable[[Situation], bool] = lambda _situation: True,
+    ) -> None:
+        """Begin a plan with options that were checked, if it ``begins`` for a device."""
+
+        def draft(situation: Situation) -> PlanDocument:
+            return PlanDocument(steps=_STEPS[kind](situation, options(), run))
+
         try:
-            self._plans.begin(
-                enrollment_id,
-                kind,
-                lambda situation: PlanDocument(steps=_STEPS[kind](situation, options, run)),
-                run=run,
-                cause=cause,
-            )
+            self._plans.begin(enrollment_id, kind, draft, run=run, cause=cause, begins=begins)
         except (ConflictError, NotFoundError) as error:
             # It has ended since it was asked for.
             logger.info("Plan not begun", enrollment_id=enrollment_id, code=error.code)
@@ -145,6 +169,7 @@ class BuiltinPlans:
             raise BadRequestError("Name profiles.", code="missing_field", field="options.install")
         if kind == CERTIFICATE_PROFILE:
             checked["profile"] = self._names.identifier(str(checked.get("profile") or ""))
+            _check_replacements(checked.get("text_replacements") or {})
         for url in _texts(checked.get("manifest_urls", []), "manifest_urls"):
             if not url.startswith("https://"):
                 raise BadRequestError(
@@ -163,6 +188,15 @@ def _check_options(kind: str, options: Mapping[str, Any]) -> None:
             raise BadRequestError(
                 f"{name[:100]!r} is no option of {kind}.", code="unknown_field", field=f"options.{name[:100]}"
             )
+
+
+def _check_replacements(value: object) -> None:
+    if not isinstance(value, Mapping) or not all(
+        isinstance(text, str) and text and isinstance(replacement, str) for text, replacement in value.items()
+    ):
+        raise BadRequestError(
+            "text_replacements has to be an object of texts.", code="invalid_field", field="options.text_replacements"
+        )
 
 
 def _texts(value: object, name: str) -> list[str]:
@@ -214,7 +248,7 @@ class ReplaceCertificateProfile(Send):
         self._profiles = profiles
         self._now = now
 
-    def command(self, step: Step, plan: PlanDocument, _device: PlannedDevice) -> Mapping[str, Any]:
+    def command(self, step: Step, plan: PlanDocument, device: PlannedDevice) -> Mapping[str, Any]:
         """Return InstallProfile, unless the certificate is good for long enough."""
         found: list[str] = plan.installed.get("certificates", {}).get("not_after", {}).get("all", "").split()
         if len(found) > 1:
@@ -223,8 +257,9 @@ class ReplaceCertificateProfile(Send):
             left = datetime.fromisoformat(found[0]) - self._now()
             if left > timedelta(days=float(step.detail.get("days_left") or 0)):
                 raise Unneeded(f"Its certificate is good until {found[0]}.")
-        profile = self._profiles.get(step.detail["profile"]).mobileconfig
-        return {"RequestType": "InstallProfile", "Payload": profile or b""}
+        stored = self._profiles.get(step.detail["profile"]).mobileconfig or b""
+        profile = replaced(stored, step.detail.get("text_replacements") or {})
+        return {"RequestType": "InstallProfile", "Payload": filled(profile, partial(value_of, device))}
 
 
 class ListCertificates(Send):
@@ -247,6 +282,10 @@ class ListCertificates(Send):
                 continue
         told = " ".join(end.astimezone(UTC).isoformat() for end in ends)
         plan.installed["certificates"] = {"not_after": {"all": told}}
+
+
+def _place(kind: str, run: str) -> str:
+    return f"start/{kind}/{run}"
 
 
 def _new_pin() -> str:
@@ -317,7 +356,7 @@ def _certificate_profile(_situation: Situation, options: Mapping[str, Any], _run
         "common_name_prefix": str(options.get("common_name_prefix") or ""),
         "identities_only": options.get("identities_only", True),
     }
-    replaced = {name: options.get(name) for name in ("profile", "always", "days_left")}
+    replaced = {name: options.get(name) for name in ("profile", "always", "days_left", "text_replacements")}
     return [
         Step("list certificates", "list_certificates", 0, looked),
         Step(f"profile {options['profile']}", "replace_certificate_profile", 1, replaced),

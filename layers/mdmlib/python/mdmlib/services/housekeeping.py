@@ -65,9 +65,13 @@ class Housekeeping:
         settings: Settings,
         now: Callable[[], datetime],
         tell_plan: "Callable[[str, str], object]",
+        keep_rules: Callable[[], None],
         sweep_items: int = SWEEP_ITEMS,
     ) -> None:
-        """``tell_plan`` is told of an enrollment's command of a plan, by its uuid, that waits no more."""
+        """``tell_plan`` is told of an enrollment's command of a plan, by its uuid, that waits no more.
+
+        ``keep_rules`` enables the rules of the bus that somebody needs.
+        """
         self._events = events
         self._sweeps = sweeps
         self._renewals = renewals
@@ -77,6 +81,7 @@ class Housekeeping:
         self._stale = stale
         self._release = release
         self._plan_looks = plan_looks
+        self._keep_rules = keep_rules
         self._vitals = vitals
         self._consumers = {
             _queue_name(settings.sweep_queue_url, "/"): self.take_up,
@@ -84,6 +89,7 @@ class Housekeeping:
         }
         self._now = now
         self._tell_plan = tell_plan
+        self._keep_rules = keep_rules
         self._sweep_items = sweep_items
 
     def receive(self, queue_arn: str, body: str) -> None:
@@ -111,6 +117,7 @@ class Housekeeping:
             self._release().run()
         elif task == LOOK_AFTER_PLANS:
             self._plan_looks().run()
+            self._keep_rules()
         elif task == MEASURE:
             self._vitals.measure()
         else:

@@ -12,14 +12,13 @@ from pynamodb.exceptions import DoesNotExist
 
 from mdmlib.apple.stored_profile import payload_identifier, payload_uuid
 from mdmlib.errors import BadRequestError, ConflictError, NotFoundError
-from mdmlib.store.tables import CommandPlan, ProfileName, WorkflowEvent
+from mdmlib.store.tables import CommandPlan, ProfileName
 
 if TYPE_CHECKING:
     from mdmlib.services.stored_profiles import StoredProfiles
 
 _NAMES: Final = "profile_name"
 _PLANS: Final = "command_plan"
-_EVENTS: Final = "workflow_event"
 _LONGEST: Final = 200
 _MAX_ENTRIES: Final = 100
 
@@ -34,7 +33,7 @@ class NamedProfile:
 
 
 class NamedProfiles:
-    """Names of profiles, command plans, and what begins when devices enroll."""
+    """Names of profiles, and command plans."""
 
     def __init__(self, *, profiles: "StoredProfiles") -> None:
         self._profiles = profiles
@@ -110,30 +109,6 @@ class NamedProfiles:
             return dict(CommandPlan.get(_PLANS, name, consistent_read=True).definition)
         except (BadRequestError, DoesNotExist):
             raise NotFoundError(f"There is no command plan {name[:_LONGEST]}.", code="unknown_command_plan") from None
-
-    # What begins when a device enrolls
-
-    def put_event(self, name: str, *, event: str, workflow: str, context: str | None) -> None:
-        """Store what begins when a device enrolls."""
-        _check(name)
-        WorkflowEvent(_EVENTS, name, event=event, workflow=workflow, context=context).save()
-
-    def event(self, name: str) -> WorkflowEvent:
-        """Return one. Raises :class:`~mdmlib.errors.NotFoundError`."""
-        try:
-            _check(name)
-            return WorkflowEvent.get(_EVENTS, name, consistent_read=True)
-        except (BadRequestError, DoesNotExist):
-            raise NotFoundError(f"There is no event {name[:_LONGEST]}.", code="unknown_event") from None
-
-    def delete_event(self, name: str) -> None:
-        """Let it begin no more."""
-        _check(name)
-        WorkflowEvent(_EVENTS, name).delete()
-
-    def events(self) -> Iterator[WorkflowEvent]:
-        """Yield all."""
-        yield from WorkflowEvent.query(_EVENTS, consistent_read=True)
 
 
 def _named(name: str) -> ProfileName:

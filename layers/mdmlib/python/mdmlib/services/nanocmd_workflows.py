@@ -2,13 +2,13 @@
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from mdmlib.errors import BadRequestError, ConflictError, PicoMDMError
-from mdmlib.observability import logger
+from mdmlib.errors import BadRequestError
 from mdmlib.services import builtin_plans
 from mdmlib.services.builtin_plans import BuiltinPlans
+from mdmlib.services.plans import Situation
 
 if TYPE_CHECKING:
     from mdmlib.services.named_profiles import NamedProfiles
@@ -25,10 +25,6 @@ WORKFLOWS: Final[Mapping[str, str]] = {
 }
 """Kinds of plans by NanoCMD's names."""
 
-EVENTS: Final = ("Enrollment", "TokenUpdate")
-"""Those of NanoCMD's that are there: both when a device has enrolled."""
-
-_ALL_EVENTS: Final = ("Authenticate", "TokenUpdate", "Enrollment", "CheckOut", "Idle", "IdleNotStartedSince")
 _PARAMETER: Final = re.compile(r"\$\{\w+(?::([^}]*))?\}")
 _DAY: Final = 86_400
 
@@ -40,18 +36,35 @@ class NanoCMDWorkflows:
         self._builtin = builtin
         self._names = names
 
-    def start(
-        self, name: str, ids: Sequence[str], context: str, *, run: str | None = None, cause: str = "request"
-    ) -> str:
+    def start(self, name: str, ids: Sequence[str], context: str) -> str:
         """Start a workflow and return its instance's id.
 
         Raises :class:`~mdmlib.errors.BadRequestError`, and the first refusal when it begins for nobody.
         """
         kind = kind_of(name)
-        started = self._builtin.start(kind, ids, self.options(kind, context), run=run, cause=cause)
+        started = self._builtin.start(kind, ids, self.options(kind, context))
         if len(started.refused) == len(set(ids)):
             raise next(iter(started.refused.values()))
         return started.run
+
+    def begin(
+        self,
+        name: str,
+        enrollment_id: str,
+        context: str,
+        *,
+        run: str,
+        cause: str,
+        begins: Callable[[Situation], bool],
+    ) -> None:
+        """Begin a workflow for a device, if it ``begins`` there. Raises what is wrong with what is asked for.
+
+        The context is looked at when that is known: most devices that have nothing to do have nothing to begin.
+        """
+        kind = kind_of(name)
+        self._builtin.begin(
+            enrollment_id, kind, run, lambda: self._builtin.check(kind, self.options(kind, context)), cause, begins
+        )
 
     def options(self, kind: str, context: str) -> dict[str, Any]:
         """Read a workflow's context. Raises :class:`~mdmlib.errors.BadRequestError`."""
@@ -76,43 +89,6 @@ class NanoCMDWorkflows:
         return {}
 
 
-class WorkflowEvents:
-    """Begins what NanoCMD's clients want to begin when a device enrolls."""
-
-    def __init__(self, *, workflows: NanoCMDWorkflows, names: "NamedProfiles") -> None:
-        self._workflows = workflows
-        self._names = names
-
-    def put(self, name: str, document: Mapping[str, Any]) -> None:
-        """Store one. Raises :class:`~mdmlib.errors.BadRequestError`."""
-        event, workflow = str(document.get("event") or ""), str(document.get("workflow") or "")
-        if event not in _ALL_EVENTS:
-            raise BadRequestError(f"invalid event type: {event[:100]}", code="invalid_field", field="event")
-        if event not in EVENTS:
-            raise BadRequestError(
-                f"Of events only {' and '.join(EVENTS)} begin a workflow here.", code="invalid_field", field="event"
-            )
-        context = str(document.get("context") or "")
-        self._workflows.options(kind_of(workflow), context)
-        self._names.put_event(name, event=event, workflow=workflow, context=context or None)
-
-    def on_enrollment(self, enrollment_id: str, event_id: str) -> None:
-        """Begin what shall begin; once more does no harm. What is wrong with one stops no other."""
-        for event in self._names.events():
-            try:
-                self._workflows.start(
-                    event.workflow,
-                    [enrollment_id],
-                    event.context or "",
-                    run=f"{event_id}-{event.name}",
-                    cause="enrollment",
-                )
-            except ConflictError:
-                continue
-            except PicoMDMError as error:
-                logger.warning("Workflow not begun", name=event.name, code=error.code, reason=error.message)
-
-
 def kind_of(workflow: str) -> str:
     """Return the kind of plan that a workflow is. Raises :class:`~mdmlib.errors.BadRequestError`."""
     kind = WORKFLOWS.get(workflow)
@@ -125,14 +101,9 @@ def _certificate_options(context: str) -> dict[str, Any]:
     try:
         asked = json.loads(context)
         filter_, criteria = asked.get("filter") or {}, asked.get("criteria") or {}
-        if asked.get("text_replacements"):
-            raise BadRequestError(
-                "text_replacements are not there: a profile's variables do that.",
-                code="invalid_field",
-                field="context",
-            )
         return {
             "profile": str(asked["profile"]),
+            "text_replacements": asked.get("text_replacements") or {},
             "managed_only": not asked.get("no_managed_only"),
             "common_name_prefix": str(filter_.get("cn_prefix") or ""),
             "identities_only": not filter_.get("allow_non_identity"),

@@ -61,6 +61,8 @@ class Situation:
     device: PlannedDevice
     former: PlanDocument | None
     """The last plan of the kind in the same enrollment."""
+    former_begun_at: int = 0
+    former_changed_at: int = 0
 
 
 class Plans:
@@ -93,11 +95,13 @@ class Plans:
         *,
         run: str,
         cause: str,
+        begins: Callable[[Situation], bool] = lambda _situation: True,
     ) -> bool:
         """Begin a plan in place of the former one of its kind; say whether there is one to begin.
 
-        ``draft`` says what is to be done; it is asked again when the device's state changed meanwhile. ``run`` tells
-        this beginning from others: the same one again only makes sure that the device was woken. Raises
+        ``draft`` says what is to be done; it is asked again when the device's state changed meanwhile. Before,
+        ``begins`` says whether there is anything; what the device has done last of the former plan it may not see yet.
+        ``run`` tells this beginning from others: the same one again only makes sure that the device was woken. Raises
         :class:`~mdmlib.errors.NotFoundError` and :class:`~mdmlib.errors.ConflictError` for a device that takes no
         commands.
         """
@@ -108,14 +112,16 @@ class Plans:
             if item is not None and alive and item.run == run:
                 self._moves.remind(record, item, self._open(item))
                 return True
-            former = self._former(record, item) if item is not None and alive else None
-            device = self._device(record)
-            document = draft(Situation(device, former))
+            item_alive = item if alive else None
+            if not begins(self._situation(record, item_alive)):
+                return False
+            situation = self._situation(record, item_alive, is_up_to_date=True)
+            document = draft(situation)
             if document is None:
                 return False
-            if former is not None:
-                document.installed = former.installed | document.installed
-            if self._moves.move(Turn(device, item, document, kind, run, cause)):
+            if situation.former is not None:
+                document.installed = situation.former.installed | document.installed
+            if self._moves.move(Turn(situation.device, item, document, kind, run, cause)):
                 return True
         raise UnavailableError("Others kept changing the plan.")
 
@@ -185,8 +191,7 @@ class Plans:
         """Return what a plan that began now would begin with. Raises as :meth:`begin` does."""
         record, item, _result = self._read(enrollment_id, kind)
         alive = _live(enrollment_id, record)
-        former = self._open(item) if item is not None and item.epoch == alive.epoch else None
-        return Situation(self._device(alive), former)
+        return self._situation(alive, item if item is not None and item.epoch == alive.epoch else None)
 
     # What is read
 
@@ -229,12 +234,14 @@ class Plans:
     def _open(self, item: Plan) -> PlanDocument:
         return PlanDocument.decode(self._sealer.open(item.document, place=f"{item.enrollment_id}/{item.item}"))
 
-    def _former(self, record: Enrollment, item: Plan) -> PlanDocument:
-        """Return the plan before, with all that the device has done of it."""
+    def _situation(self, record: Enrollment, item: Plan | None, *, is_up_to_date: bool = False) -> Situation:
+        """Return what a plan begins with; ``is_up_to_date`` notes all that the device has done of the plan before."""
+        if item is None:
+            return Situation(self._device(record), None)
         turn = self._turn(record, item, self._open(item))
-        if turn.document.in_state(StepState.QUEUED):
+        if is_up_to_date and turn.document.in_state(StepState.QUEUED):
             self._settle_answered(turn)
-        return turn.document
+        return Situation(turn.device, turn.document, int(item.begun_at), int(item.changed_at))
 
     # How it moves
 

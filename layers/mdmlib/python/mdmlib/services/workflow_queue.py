@@ -8,7 +8,9 @@ A message is ``{"task": …, …}``:
 ``resume``     ``enrollment_id``, ``kind``, ``run``, ``at``: a delay of a plan is over
 ``look``       ``enrollment_id``, ``kind``: a plan has not moved for long
 ``job``        ``job``, ``step``: a page of a job that brings blueprints to many
-``start``      ``enrollment_id``, ``kind``, ``run``, ``options``, ``cause``: a plan that somebody has asked for
+``start``      ``enrollment_id``, ``kind``, ``run``, ``options`` (sealed): a plan that somebody has asked for
+``checkin``    ``topic``, ``enrollment_id``, ``event_id``: a device has checked in (rule, if wanted)
+``idle``       ``enrollment_id``, ``event_id``: a device asks for commands (rule, if wanted)
 ``hash_app``   ``upload``: the next chunks of a package that was uploaded
 =============  ==================================================================================
 """
@@ -21,7 +23,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from mdmlib.errors import UnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
     from datetime import datetime
 
     from mypy_boto3_sqs import SQSClient
@@ -32,6 +34,8 @@ RESUME: Final = "resume"
 LOOK: Final = "look"
 JOB: Final = "job"
 START: Final = "start"
+CHECKIN: Final = "checkin"
+IDLE: Final = "idle"
 HASH_APP: Final = "hash_app"
 
 _BATCH: Final = 10
@@ -69,10 +73,9 @@ class WorkflowQueue:
         """Have the next page of a job done."""
         self._send({"task": JOB, "job": job_id, "step": step})
 
-    def start_plan(self, enrollment_id: str, kind: str, run: str, options: "Mapping[str, Any]", cause: str) -> None:
-        """Have a plan begin."""
-        message = {"enrollment_id": enrollment_id, "kind": kind, "run": run, "options": options, "cause": cause}
-        self._send({"task": START, **message})
+    def start_plan(self, enrollment_id: str, kind: str, run: str, options: str) -> None:
+        """Have a plan begin; its options are sealed."""
+        self._send({"task": START, "enrollment_id": enrollment_id, "kind": kind, "run": run, "options": options})
 
     def hash_app(self, upload_id: str) -> None:
         """Have the next chunks of an uploaded package hashed."""

@@ -738,11 +738,14 @@ class CommandPlan(ResourceItem, discriminator="command_plan"):
 
 
 class WorkflowEvent(ResourceItem, discriminator="workflow_event"):
-    """Collection ``workflow_event``, name = NanoCMD's: what begins by itself when a device enrolls."""
+    """Collection ``workflow_event``, name = NanoCMD's: what begins by itself when something happens to a device."""
 
     event = UnicodeAttribute()
     workflow = UnicodeAttribute()
-    context = UnicodeAttribute(null=True)
+    context = BinaryAttribute(legacy_encoding=False)
+    """Sealed for ``workflow_event/<name>``: texts that go into profiles may be secret."""
+    event_context = UnicodeAttribute(null=True)
+    """Of ``IdleNotStartedSince``: seconds."""
 
 
 class App(ResourceItem, discriminator="app"):
