@@ -1,6 +1,5 @@
 """``picomdm inventory``, ``picomdm escrow``: what devices tell of themselves, and what is kept for them."""
 
-from itertools import islice
 from typing import Annotated, Any, Final
 
 import typer
@@ -91,16 +90,26 @@ def search(
     limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 1_000,
     _json: JSON = False,
 ) -> None:
-    """Find devices."""
+    """Find devices, in the whole fleet."""
     operator = operator_of(context)
     pairs = [one.partition("=") for one in filters]
     if not all(sign for _, sign, _ in pairs):
         raise typer.BadParameter("A filter is NAME=VALUE.")
     query = {name: value for name, _, value in pairs}
-    found = list(islice(operator.api.entries(_PATH, "inventory", **query), limit))
-    operator.terminal.answer(
-        {"inventory": found},
-        lambda: operator.terminal.table(
+    found: dict[str, dict[str, Any]] = {}
+    examined, cursor = 0, ""
+    with operator.terminal.progress("Looking") as say:
+        while cursor is not None and len(found) < limit:
+            page = operator.api.get(_PATH, **query, **({"cursor": cursor} if cursor else {}))
+            # A device that told anew meanwhile comes once more.
+            found |= {entry["enrollment_id"]: entry for entry in page["inventory"]}
+            examined, cursor = examined + page["examined"], page["next_cursor"]
+            say(f"{examined} looked at, {len(found)} fit")
+    entries = list(found.values())[:limit]
+    more = cursor is not None or len(found) > limit
+
+    def tell() -> None:
+        operator.terminal.table(
             ("ID", "SERIAL", "MODEL", "OS", "APPS", "COLLECTED"),
             [
                 (
@@ -111,11 +120,15 @@ def search(
                     entry["apps"],
                     operator.terminal.ago(entry["collected_at"]),
                 )
-                for entry in found
+                for entry in entries
             ],
             empty="No device fits.",
-        ),
-    )
+        )
+        operator.terminal.note(
+            f"{examined} inventories were looked at." + (" There may be more: see --limit." if more else "")
+        )
+
+    operator.terminal.answer({"inventory": entries, "examined": examined, "more": more}, tell)
 
 
 @app.command()

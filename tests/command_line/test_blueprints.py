@@ -121,7 +121,14 @@ def test_inventory_and_escrow_are_shown(works: Works, picomdm: CommandLine) -> N
     shown = picomdm("inventory", "show", "D1", "--apps", "--certificates")
     assert ("26.2" in shown.out, "com.example.app" in shown.out) == (True, True)
     assert "26.1" in picomdm("inventory", "changes", "D1").out
-    assert "D1" in picomdm("inventory", "search", "app=com.example.app@2.0", "os_version=26.2").out
+    found = picomdm("inventory", "search", "app=com.example.app@2.0", "os_version=26.2")
+    assert ("D1" in found.out, found.err) == (True, "1 inventories were looked at.\n")
+    works.inventory.take(
+        works.fleet.device("D2").record, "DeviceInformation", {"QueryResponses": {"OSVersion": "26.2"}}
+    )
+    assert "There may be more" in picomdm("inventory", "search", "os_version=26.2", "--limit", "1").err
+    every = picomdm("inventory", "search", "os_version=26.2", "--json").document
+    assert (len(every["inventory"]), every["examined"], every["more"]) == (2, 2, False)
     assert "No device fits" in picomdm("inventory", "search", "os_version=15").out
     assert "lock_pin" in picomdm("escrow", "list", "C02XXXX").out
     assert picomdm("escrow", "reveal", "C02XXXX", "lock_pin", "--reason", "lost").out == "123456\n"

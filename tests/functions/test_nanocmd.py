@@ -68,7 +68,8 @@ def test_a_workflow_is_started_and_its_inventory_told(
     whole = gateway.get("/v2/enrollments/D1/inventory").document
     assert (whole["keys"]["model_name"], whole["apps"]) == ("Mac", [])
     assert gateway.get("/v2/enrollments/D1/inventory-changes").document["inventory_changes"] == []
-    assert gateway.get("/v2/inventory", os_version="26.1").document["inventory"][0]["enrollment_id"] == "D1"
+    searched = gateway.get("/v2/inventory", os_version="26.1").document
+    assert (searched["inventory"][0]["enrollment_id"], searched["examined"]) == ("D1", 1)
     assert gateway.get("/v2/inventory", os_version="26.2").document["inventory"] == []
     assert gateway.get("/v2/enrollments/nobody/inventory").document["code"] == "no_inventory"
 

@@ -15,6 +15,7 @@ from local.emulator import Emulator
 from mdmlib.apple import cms_envelope
 from mdmlib.apple.certificates import new_certificate_authority
 from mdmlib.errors import BadRequestError, NotFoundError
+from mdmlib.services.inventory import InventoryStore
 from mdmlib.settings import Settings
 from mdmlib.store.sealing import Sealer
 from tests.deployment import Clock
@@ -118,14 +119,41 @@ def test_inventory_is_kept_searched_and_its_changes_are_told(works: Works, mac: 
     }
 
     def found(**filters: str) -> list[str]:
-        page, position = works.inventory.search(filters, limit=10, after="")
-        assert position is None
-        return [one.enrollment_id for one in page]
+        page = works.inventory.search(filters, limit=10, after="")
+        assert (page.position, page.examined) == (None, 1)
+        return [one.enrollment_id for one in page.found]
 
     assert found(app="c") == found(app="a@2", fde_enabled="True") == found(certificate="Ours") == ["D1"]
     assert found(app="b") == found(app="a@1") == found(os_version="15") == found(certificate="theirs") == []
     with pytest.raises(BadRequestError, match="nothing to search for"):
         found(colour="red")
+
+
+def test_a_search_reaches_the_end_of_the_fleet_page_by_page_although_devices_tell_anew_meanwhile(works: Works) -> None:
+    store = InventoryStore(sealer=works.fleet.sealer, now=works.fleet.clock, examined=7)
+
+    def take(number: int, version: str) -> None:
+        record = FleetDevice(works.fleet, f"D{number:03}").record
+        store.take(record, "DeviceInformation", {"QueryResponses": {"OSVersion": version}})
+
+    for number in range(60):
+        works.fleet.device(f"D{number:03}")
+        take(number, "26.1" if number % 4 else "15.7")
+    found: list[str] = []
+    examined, after = 0, ""
+    while True:
+        page = store.search({"os_version": "15.7"}, limit=3, after=after)
+        assert (len(page.found) <= 3, page.examined <= 7) == (True, True)
+        found += [one.enrollment_id for one in page.found]
+        examined += page.examined
+        if page.position is None:
+            break
+        after = page.position
+        works.fleet.clock.advance(seconds=1)
+        take(examined % 60, "15.7" if not examined % 60 % 4 else "26.1")
+
+    assert set(found) == {f"D{number:03}" for number in range(0, 60, 4)}
+    assert examined >= 60
 
 
 def test_filevault_is_turned_on_awaited_and_its_key_escrowed(works: Works, mac: FleetDevice) -> None:

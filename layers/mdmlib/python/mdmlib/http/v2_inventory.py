@@ -44,8 +44,9 @@ def search_inventory(request: AdminRequest, inventory: "InventoryStore") -> "Res
     query = Fields(request.query, known=(*_FILTERS, "limit", "cursor"))
     limit, after = page_asked_for(query)
     filters = {name: value for name in _FILTERS if (value := query.text(name)) is not None}
-    found, position = inventory.search(filters, limit=min(limit, 100), after=after)
-    return answer_v2(HTTPStatus.OK, listed("inventory", Page(found, position), _summary))
+    page = inventory.search(filters, limit=min(limit, 100), after=after)
+    told = listed("inventory", Page(page.found, page.position), _summary)
+    return answer_v2(HTTPStatus.OK, told | {"examined": page.examined})
 
 
 def get_inventory(enrollment_id: str, request: AdminRequest, inventory: "InventoryStore") -> "Response[str]":

@@ -109,12 +109,25 @@ class Found:
     known: Known
 
 
+@dataclass(frozen=True)
+class Searched:
+    """A page of a search."""
+
+    found: Sequence[Found]
+    examined: int
+    """How many inventories were read for it."""
+    position: str | None
+    """Where the next page begins; None: this was the last."""
+
+
 class InventoryStore:
     """What is known of all devices."""
 
-    def __init__(self, *, sealer: Sealer, now: Callable[[], datetime]) -> None:
+    def __init__(self, *, sealer: Sealer, now: Callable[[], datetime], examined: int = _EXAMINED) -> None:
+        """Keep them. A page of a search reads ``examined`` inventories at most."""
         self._sealer = sealer
         self._now = now
+        self._examined = examined
 
     def take(self, record: Enrollment, request_type: str, answer: Mapping[str, Any]) -> None:
         """Note what a device answered to one of the inventory's questions. The same again changes nothing."""
@@ -180,33 +193,36 @@ class InventoryStore:
             if isinstance(item, InventoryChange)
         ]
 
-    def search(self, filters: Mapping[str, str], *, limit: int, after: str) -> tuple[list[Found], str | None]:
-        """Return a page of the devices that fit all of the filters, and the position of the next one.
+    def search(self, filters: Mapping[str, str], *, limit: int, after: str) -> Searched:
+        """Return a page of the devices that fit all of the filters.
 
         A filter is a key and its value, ``app`` (a bundle identifier, or ``identifier@version``) or ``certificate`` (a
-        common name, or a SHA-256). A page may be empty and not the last.
+        common name, or a SHA-256). A page may be empty and not the last. Whoever tells anew while somebody turns the
+        pages may be found twice, and is never left out.
         """
         for name in filters:
             if name not in {*SEARCHED, "app", "certificate"}:
                 raise BadRequestError(f"{name} is nothing to search for.", code="unknown_field", field=name)
         first_shard, first_key = _read_position(after)
         found: list[Found] = []
-        examined = 0
+        examined, most = 0, self._examined
         for shard in range(first_shard, tables.SHARDS):
             key = first_key if shard == first_shard else None
             for some in _pages(f"{_SHARD}{shard:x}", key):
-                found += [one for one in self._read(some) if _fits(one.known, filters)]
-                examined += len(some)
-                last = some[-1]
-                if len(found) >= limit or examined >= _EXAMINED:
-                    key = [int(last.enqueued_at), last.enrollment_id]
-                    return found, json.dumps({"shard": shard, "key": key}, separators=(",", ":"))
-        return found, None
+                there = self._read(some)
+                for entry in some:
+                    one = there.get(entry.enrollment_id)
+                    found += [one] if one is not None and _fits(one.known, filters) else []
+                    examined += 1
+                    if len(found) == limit or examined == most:
+                        at = {"shard": shard, "key": [int(entry.enqueued_at), entry.enrollment_id]}
+                        return Searched(found, examined, json.dumps(at, separators=(",", ":")))
+        return Searched(found, examined, None)
 
-    def _read(self, keys: Sequence[Inventory]) -> list[Found]:
+    def _read(self, keys: Sequence[Inventory]) -> dict[str, Found]:
         wanted = [(key.enrollment_id, _CURRENT) for key in keys]
         items = EnrollmentItem.batch_get(wanted, consistent_read=True)
-        return [self._opened(item) for item in items if isinstance(item, Inventory)]
+        return {item.enrollment_id: self._opened(item) for item in items if isinstance(item, Inventory)}
 
     def _writes(
         self, record: Enrollment, item: Inventory | None, known: Known, differs: Mapping[str, Any], now: datetime
