@@ -3,7 +3,9 @@
 from typing import Any
 
 import pytest
+from pynamodb import attributes
 from pynamodb.exceptions import AttributeDeserializationError
+from pynamodb.expressions.update import Update
 from pynamodb.models import Model
 
 from mdmlib.store.tables import CommandResult, Enrollment, EnrollmentItem, PushJob
@@ -76,3 +78,31 @@ def test_an_attribute_of_another_type_and_an_item_of_another_class_are_refused()
         CommandResult.from_raw_data(RAW)
     with pytest.raises(ValueError, match="Unknown"):
         EnrollmentItem.from_raw_data(RAW | {"cls": {"S": "of_a_later_release"}})
+
+
+def test_conditions_and_changes_are_those_of_pynamodb() -> None:
+    class Theirs:
+        """The same attributes, without what is ours."""
+
+        state = attributes.UnicodeAttribute(attr_name="state")
+        epoch = attributes.NumberAttribute(attr_name="epoch")
+        blocked = attributes.BooleanAttribute(attr_name="blocked")
+        push = attributes.BinaryAttribute(attr_name="push", legacy_encoding=False)
+
+    def expressed(of: Any) -> tuple[str, str | None, dict[str, str], dict[str, Any]]:
+        names: dict[str, str] = {}
+        values: dict[str, Any] = {}
+        condition = (of.state == "enrolled") & (of.epoch == 3) | of.push.does_not_exist() & ~of.state.exists()
+        actions = [
+            of.state.set("authenticated"),
+            of.epoch.set(of.epoch + 1),
+            of.epoch.set(2.5),
+            of.blocked.set(True),
+            of.push.set(b"sealed"),
+            of.push.remove(),
+            of.epoch.set(of.epoch | 7),
+            of.epoch.add(1),
+        ]
+        return condition.serialize(names, values), Update(*actions).serialize(names, values), names, values
+
+    assert expressed(Enrollment) == expressed(Theirs)

@@ -4,16 +4,15 @@ pynamodb goes through every attribute that an item could have, twice when it rea
 which a third are there. Here only those that are there are looked at.
 """
 
-import json
 from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Any, Final, NamedTuple, Self, cast
+from typing import Any, Final, NamedTuple, Self
 
 from botocore.exceptions import ClientError
-from pynamodb.attributes import BinaryAttribute, NumberAttribute, UnicodeAttribute
 from pynamodb.exceptions import AttributeDeserializationError, GetError
 from pynamodb.models import Model
 
+from mdmlib.store.attributes import BinaryAttribute, UnicodeAttribute
 from mdmlib.store.patience import until_some_are_processed
 
 _NULL: Final = "NULL"
@@ -103,21 +102,12 @@ def _readers(kind: type[Item]) -> Mapping[str, _Reader]:
     readers = {}
     for name, attribute in kind.get_attributes().items():
         read: Callable[[Any], Any] | None = attribute.deserialize
-        if type(attribute) is UnicodeAttribute or (
+        if isinstance(attribute, UnicodeAttribute) or (
             isinstance(attribute, BinaryAttribute) and not attribute.legacy_encoding
         ):
             read = None
-        elif type(attribute) is NumberAttribute:
-            read = _number
         readers[attribute.attr_name] = _Reader(name, attribute.attr_type, read)
     return readers
-
-
-def _number(text: str) -> float:
-    try:
-        return int(text)
-    except ValueError:
-        return cast("float", json.loads(text))
 
 
 @cache

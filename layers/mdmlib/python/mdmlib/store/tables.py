@@ -38,18 +38,10 @@ Times that are compared are epoch seconds (``*_at`` numbers); ``ttl`` is the att
 from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 from zlib import crc32
 
-from pynamodb.attributes import (
-    BinaryAttribute,
-    BooleanAttribute,
-    DiscriminatorAttribute,
-    JSONAttribute,
-    ListAttribute,
-    NumberAttribute,
-    UnicodeAttribute,
-    UnicodeSetAttribute,
-)
+from pynamodb.attributes import DiscriminatorAttribute, JSONAttribute, ListAttribute, UnicodeSetAttribute
 from pynamodb.indexes import GlobalSecondaryIndex, IncludeProjection
 
+from mdmlib.store.attributes import BinaryAttribute, BooleanAttribute, NumberAttribute, UnicodeAttribute
 from mdmlib.store.items import Item
 
 if TYPE_CHECKING:
