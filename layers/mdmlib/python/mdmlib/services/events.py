@@ -52,6 +52,8 @@ MAX_DETAIL_BYTES: Final = 240 * 1024
 MESSAGE_PARTS: Final = ("acknowledge_event", "checkin_event", "status_event")
 """Where a document tells of a device's message, or of what it had in it."""
 
+_JSON: Final = json.JSONEncoder(separators=(",", ":"))
+
 # Names (in lower case) of what a body must not show to everybody who may read the bus: keys of TokenUpdate,
 # SetBootstrapToken, UserAuthenticate and GetToken, of the responses to SecurityInfo (FDE_PersonalRecoveryKeyCMS),
 # RotateFileVaultKey, ActivationLockBypassCode, RequestUnlockToken, DeviceInformation (PushToken) and others, and of
@@ -97,7 +99,7 @@ class MDMEvent:
             event_id=document["event_id"],
             topic=document["topic"],
             created_at=datetime.fromisoformat(document["created_at"]),
-            detail=json.dumps(document, separators=(",", ":")),
+            detail=_JSON.encode(document),
         )
 
     @classmethod
