@@ -208,6 +208,8 @@ def _guide(stage: Stage, udid: str, progress: Progress) -> None:
     environment.touch(mode=0o600)
     variables = {
         "PICOMDM_ADMIN_URL": world.admin_url,
+        "PICOMDM_STACK": stack.name,
+        "AWS_ENDPOINT_URL": stack.emulator.url,
         "AWS_REGION": world.keys.region,
         "AWS_ACCESS_KEY_ID": world.keys.access_key,
         "AWS_SECRET_ACCESS_KEY": world.keys.secret_key,
@@ -230,7 +232,7 @@ def _guide(stage: Stage, udid: str, progress: Progress) -> None:
     body = json.dumps({"udid": udid, "request_type": "ProfileList"})
     progress.headline("It stays up until Ctrl-C")
     progress.console.print(facts, soft_wrap=True)
-    progress.headline("Three things to try in another terminal, in this directory")
+    progress.headline("Things to try in another terminal, in this directory")
     for comment, line in {
         "The administrator's keys, once:": f". {_short(environment)}",
         "Ask the iPhone that stays for its profiles, as MicroMDM's scripts would, and see here what happens:": (
@@ -239,6 +241,12 @@ def _guide(stage: Stage, udid: str, progress: Progress) -> None:
             f"\"$PICOMDM_ADMIN_URL/v1/commands\" -d '{body}'"
         ),
         "Lock it, and wait for its answer:": f"{command} commands send {udid} DeviceLock message='Hello' --wait 1m",
+        "Ask it all that there is to know, and see what it told:": (
+            f"{command} inventory refresh {udid}; sleep 3; {command} inventory show {udid} --apps"
+        ),
+        "Let the deployment be examined, by AWS' root user, who may look everywhere:": (
+            f"AWS_ACCESS_KEY_ID={ROOT_KEYS[0]} AWS_SECRET_ACCESS_KEY={ROOT_KEYS[1]} {command} doctor"
+        ),
         "Enroll another simulated device, that stays until Ctrl-C:": (
             f"{python} -m local.device --model mac --trust {_short(world.trust)} --apns {world.apns_control} "
             f'--enroll "$({command} enroll link)"'

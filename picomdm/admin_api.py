@@ -33,7 +33,6 @@ _PASSING: Final = frozenset(
         HTTPStatus.GATEWAY_TIMEOUT,
     }
 )
-LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 _HINTS: Final = {
     HTTPStatus.FORBIDDEN: "The keys are wrong, or their user lacks the stack's AdministratorPolicy.",
     HTTPStatus.UNAUTHORIZED: "The context's user or API key is wrong.",
@@ -137,7 +136,7 @@ class AdminAPI:
             SigV4Auth(self._deployment.credentials, _SERVICE, self._deployment.region).add_auth(request)
             headers = dict(request.headers.items())
         # A proxy is for the world outside, not for a deployment on this machine.
-        trust_env = httpx.URL(url).host not in LOOPBACK
+        trust_env = httpx.URL(url).host not in basic.LOOPBACK
         with httpx.Client(transport=self._transport, timeout=_SECONDS, trust_env=trust_env, verify=trusted()) as client:
             answer = client.request(method, url, content=content, headers=headers)
         self._note_time(answer.headers.get("Date", ""))

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from picomdm.admin_api import AdminAPI
 
 USERS: Final = ("micromdm", "nanomdm", "nanohub")
-_LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
+LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 _THERE: Final = re.compile(r"/v1/|/push/|/migration$|/version$")
 
 
@@ -43,7 +43,7 @@ class BasicAccess:
     def check_url(url: str) -> None:
         """Refuse an address where the key would be sent in clear. Raises :class:`~picomdm.errors.SetupError`."""
         parts = urlsplit(url)
-        if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in _LOOPBACK):
+        if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in LOOPBACK):
             raise SetupError("The URL has to begin with https://: the API key is sent there.", code="invalid_url")
 
 

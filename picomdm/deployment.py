@@ -5,12 +5,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from botocore.credentials import Credentials
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, ProfileNotFound
 from botocore.session import Session
 
-from picomdm.basic import BasicAccess
+from picomdm.basic import LOOPBACK, BasicAccess
 from picomdm.errors import RefusedError, SetupError
 
 DEFAULT_STACK: Final = "picomdm-dev"
@@ -106,6 +107,13 @@ class Deployment:
         return self._session.create_client(service, region_name=self.region)
 
     def _need_aws(self) -> None:
+        # What is on this machine is in no region: keys that are good there have no business with AWS.
+        local = self.given_admin_url and urlsplit(self.given_admin_url).hostname in LOOPBACK
+        if local and "AWS_ENDPOINT_URL" not in os.environ:
+            raise SetupError(
+                "This asks AWS itself, and the admin API is on this machine: say by AWS_ENDPOINT_URL where its AWS is.",
+                code="needs_aws",
+            )
         if self.basic:
             raise SetupError(
                 "This asks AWS itself, which a context of HTTP Basic cannot: use one with credentials of AWS.",

@@ -7,7 +7,8 @@ from typing import Final
 
 import httpx
 
-from picomdm.admin_api import LOOPBACK, trusted
+from picomdm.admin_api import trusted
+from picomdm.basic import LOOPBACK
 
 _SECONDS: Final = 10.0
 

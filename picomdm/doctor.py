@@ -11,13 +11,14 @@ from rich.markup import escape
 
 from picomdm.context import JSON, Operator, operator_of
 from picomdm.device_address import look_at
-from picomdm.errors import CommandLineError, RefusedError
+from picomdm.errors import CommandLineError
 from picomdm.queues import count_messages
 from picomdm.quotas import alarms_in_alarm, concurrency, may_do, rules_on_bus
 
 _MARKS: Final = {True: "[green]ok [/green]", False: "[red]FIX[/red]", None: "[yellow]?  [/yellow]"}
 _DENIED: Final = frozenset({"AccessDenied", "AccessDeniedException", "needs_aws"})
 """How it is said that whoever asks may not look; to use the admin API, nobody needs to see the queues."""
+_WHY_NOT: Final = dict.fromkeys(_DENIED - {"needs_aws"}, "these keys are for the admin API alone")
 
 _RENEW_BEFORE: Final = timedelta(days=30)
 _ROLL_OVER_BEFORE: Final = timedelta(days=400)
@@ -50,11 +51,10 @@ def doctor(context: typer.Context, *, _json: JSON = False) -> None:
             tell(f"Examining: {what} …")
             try:
                 findings += list(examine(operator))
-            except RefusedError as error:
-                well = None if error.code in _DENIED else False
-                findings.append(Finding(what, well=well, found=error.message))
             except CommandLineError as error:
-                findings.append(Finding(what, well=None if error.code in _DENIED else False, found=error.message))
+                not_asked = error.code in _DENIED
+                found = f"not asked: {_WHY_NOT.get(error.code, error.message)}" if not_asked else error.message
+                findings.append(Finding(what, well=None if not_asked else False, found=found))
     well = all(finding.well is not False for finding in findings)
 
     def show() -> None:
@@ -80,10 +80,13 @@ def _examine_clock(operator: Operator) -> Iterator[Finding]:
         yield Finding("clock", well=None, found="no answer has told the time")
         return
     seconds = round(abs(skew.total_seconds()))
+    told = (
+        f"{seconds} second{'' if seconds == 1 else 's'} {'ahead of' if skew > timedelta(0) else 'behind'} the server's"
+    )
     yield Finding(
         "clock",
         well=abs(skew) <= _SKEW,
-        found=f"{seconds} seconds {'ahead of' if skew > timedelta(0) else 'behind'} the server's",
+        found=told if seconds else "as the server's",
         advice="Set this machine's clock, or let NTP do it: AWS refuses what was signed more than five minutes ago.",
     )
 

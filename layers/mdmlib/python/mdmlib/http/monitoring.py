@@ -99,7 +99,7 @@ def _checks(report: Report) -> Iterator[dict[str, Any]]:
             "what": "schedule",
             "name": schedule.task,
             "well": delay <= LATE,
-            "found": f"last done {schedule.ran_at:%Y-%m-%dT%H:%M:%SZ}, every {INTERVALS[schedule.task]}",
+            "found": f"last done {schedule.ran_at:%Y-%m-%dT%H:%M:%SZ}, every {_spelled(INTERVALS[schedule.task])}",
         }
     for queue in report.queues:
         yield {
@@ -116,3 +116,10 @@ def _checks(report: Report) -> Iterator[dict[str, Any]]:
             "well": each.problem is None,
             "found": f"{read}, {each.problem}" if each.problem else read,
         }
+
+
+def _spelled(interval: timedelta) -> str:
+    for unit, length in (("day", timedelta(days=1)), ("hour", timedelta(hours=1)), ("minute", timedelta(minutes=1))):
+        if count := interval // length:
+            return unit if count == 1 else f"{count} {unit}s"
+    return f"{interval.seconds} seconds"
