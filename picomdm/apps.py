@@ -99,7 +99,7 @@ def delete(context: typer.Context, *, name: Name, _json: JSON = False) -> None:
     """Forget an app. Devices keep theirs."""
     operator = operator_of(context)
     operator.api.request("DELETE", f"{PATH}/{path_part(name)}", repeatable=True)
-    operator.terminal.answer({"name": name}, lambda: operator.terminal.say("It is gone."))
+    operator.terminal.answer({"name": name}, lambda: operator.terminal.say("Deleted."))
 
 
 def _size(file: Path) -> int:

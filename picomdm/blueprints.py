@@ -8,9 +8,10 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from picomdm import users
 from picomdm.admin_api import path_part
 from picomdm.context import JSON, Operator, operator_of
-from picomdm.errors import SetupError
+from picomdm.errors import RefusedError, SetupError
 from picomdm.files import read_file
 
 app: Final = typer.Typer(help="Say what devices shall have, and bring them to it.", no_args_is_help=True)
@@ -69,12 +70,12 @@ def show(context: typer.Context, *, name: Name, _json: JSON = False) -> None:
 
 
 @app.command("set")
-def set_(
+def set_(  # noqa: PLR0913 - an option for each thing that a blueprint says
     context: typer.Context,
     *,
     name: Name,
     file: Annotated[
-        str | None, typer.Argument(metavar="[FILE]", help="JSON as `picomdm blueprints show` has it; - is stdin.")
+        str | None, typer.Argument(metavar="FILE", help="JSON as `picomdm blueprints show` has it; - is stdin.")
     ] = None,
     profiles: Annotated[
         list[str] | None, typer.Option("--profile", help="PayloadIdentifier of a stored profile; may be repeated.")
@@ -82,6 +83,10 @@ def set_(
     apps: Annotated[list[str] | None, typer.Option("--app", help="An uploaded app; may be repeated.")] = None,
     manifests: Annotated[
         list[str] | None, typer.Option("--manifest-url", help="URL of an app's manifest; may be repeated.")
+    ] = None,
+    accounts: Annotated[
+        list[str] | None,
+        typer.Option("--user", help="An account of `picomdm users`, which Macs get while set up; may be repeated."),
     ] = None,
     platforms: Annotated[
         list[str] | None, typer.Option("--platform", help="Only for devices of it, such as macOS; may be repeated.")
@@ -107,6 +112,7 @@ def set_(
     given = {
         "profiles": profiles,
         "apps": [*({"app": app} for app in apps or ()), *({"manifest_url": url} for url in manifests or ())],
+        "users": _uuids_of(operator, accounts) if accounts else None,
         "ade_profile": ade_profile,
         "apply_on_change": on_change,
     }
@@ -123,7 +129,7 @@ def delete(context: typer.Context, *, name: Name, _json: JSON = False) -> None:
     """Forget a blueprint. Devices keep what they have."""
     operator = operator_of(context)
     operator.api.request("DELETE", f"{PATH}/{path_part(name)}", repeatable=True)
-    operator.terminal.answer({"name": name}, lambda: operator.terminal.say("It is gone."))
+    operator.terminal.answer({"name": name}, lambda: operator.terminal.say("Deleted."))
 
 
 @app.command()
@@ -131,7 +137,7 @@ def apply(
     context: typer.Context,
     *,
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME]...", help="Blueprints; none: all that are a device's.")
+        list[str] | None, typer.Argument(metavar="NAME", help="Blueprints; none: all that are a device's.")
     ] = None,
     devices: Annotated[
         list[str] | None, typer.Option("--to", help="An enrollment; may be repeated.", metavar="ID")
@@ -168,8 +174,10 @@ def apply(
             tell(f"Plans are being begun: {answer['begun']} …")
 
     def show() -> None:
-        terminal.say(f"{answer['begun']} plans of {answer['examined']} enrollments.")
-        terminal.note("[dim]How they are getting on: picomdm plans list[/dim]")
+        plans, of = answer["begun"], answer["examined"]
+        terminal.say(f"{plans} plan{'' if plans == 1 else 's'}, of {of} enrollment{'' if of == 1 else 's'}.")
+        one = f"show {devices[0]}" if devices and len(devices) == 1 else "list"
+        terminal.note(f"[dim]How {'it is' if plans == 1 else 'they are'} getting on: picomdm plans {one}[/dim]")
 
     terminal.answer(answer, show)
 
@@ -183,6 +191,13 @@ def _show_previews(operator: Operator, previews: list[dict[str, Any]]) -> None:
             operator.terminal.plain(f"  {step}")
         for problem in preview["problems"]:
             operator.terminal.plain(f"  ! {problem}")
+
+
+def _uuids_of(operator: Operator, names: list[str]) -> list[str]:
+    known = {user["user_shortname"]: str(user["uuid"]) for user in users.stored(operator.api)}
+    if missing := [name for name in names if name not in known]:
+        raise RefusedError(f"There is no account {missing[0]}: picomdm users set {missing[0]}", code="unknown_user")
+    return [known[name] for name in names]
 
 
 def _read(file: str) -> dict[str, Any]:

@@ -12,9 +12,10 @@ import typer
 
 from picomdm.admin_api import path_part
 from picomdm.command_fields import FORMS, fields_of, is_field
-from picomdm.context import JSON, operator_of
+from picomdm.context import JSON, Operator, operator_of
 from picomdm.durations import seconds_of
-from picomdm.errors import CommandLineError, SetupError
+from picomdm.errors import CommandLineError, RefusedError, SetupError
+from picomdm.request_types import did_you_mean, request_types
 from picomdm.results import await_result, find_result, first_error, readable, show_result
 from picomdm.send import BY_FIELDS, RequestTypes, show_job
 
@@ -44,7 +45,7 @@ def send(
     request_type: Annotated[
         str | None, typer.Argument(help="Apple's name of the command, such as DeviceInformation.")
     ] = None,
-    fields: Annotated[list[str] | None, typer.Argument(metavar="FIELD...", help=FORMS)] = None,
+    fields: Annotated[list[str] | None, typer.Argument(metavar="FIELD", help=FORMS)] = None,
     file: Annotated[
         str | None, typer.Option(help="JSON file with the command in MicroMDM's form; - is stdin. FIELDs add to it.")
     ] = None,
@@ -77,7 +78,7 @@ def send(
     # Named here, so that a request whose answer was lost can be sent again and queues no second command.
     document["command_uuid"] = command_uuid or document.get("command_uuid") or str(uuid4())
     with terminal.progress(f"Queueing {document['request_type']} …"):
-        queued = operator.api.request("POST", "/v1/commands", document=document, repeatable=True)
+        queued = _queue(operator, document)
     payload = queued["payload"]
     sent = {"id": enrollment_id, "command_uuid": payload["command_uuid"], "request_type": document["request_type"]}
     if seconds is None:
@@ -88,6 +89,17 @@ def send(
     terminal.answer(sent | {"result": result}, lambda: show_result(terminal, result))
     if result["status"] != "Acknowledged":
         raise typer.Exit(1)
+
+
+def _queue(operator: Operator, document: dict[str, Any]) -> Any:  # noqa: ANN401 - MicroMDM's JSON
+    try:
+        return operator.api.request("POST", "/v1/commands", document=document, repeatable=True)
+    except RefusedError as refused:
+        if refused.code != "unknown_request_type":
+            raise
+        known = [request_type for request_type, _ in request_types().values()]
+        message = refused.message + "." + did_you_mean(str(document["request_type"]), known)
+        raise RefusedError(message, code=refused.code, field=refused.field, status=refused.status) from refused
 
 
 @app.command("list")
@@ -181,7 +193,7 @@ def cancel(
 def clear(
     context: typer.Context,
     *,
-    enrollment_ids: Annotated[list[str], typer.Argument(metavar="ID...", help="UDIDs, or other enrollments' ids.")],
+    enrollment_ids: Annotated[list[str], typer.Argument(metavar="ID", help="UDIDs, or other enrollments' ids.")],
     with_users: Annotated[bool, typer.Option("--with-users", help="Also what waits for the users of devices.")] = False,
     _json: JSON = False,
 ) -> None:

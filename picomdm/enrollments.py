@@ -121,7 +121,7 @@ def unblock(context: typer.Context, *, enrollment_id: Annotated[str, _ID], _json
 def delete(
     context: typer.Context,
     *,
-    enrollment_ids: Annotated[list[str], typer.Argument(metavar="ID...", help="UDIDs, or other enrollments' ids.")],
+    enrollment_ids: Annotated[list[str], typer.Argument(metavar="ID", help="UDIDs, or other enrollments' ids.")],
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     _json: JSON = False,
 ) -> None:
@@ -142,9 +142,7 @@ def delete(
 def push(
     context: typer.Context,
     *,
-    enrollment_ids: Annotated[
-        list[str] | None, typer.Argument(metavar="ID...", help="The enrollments to wake.")
-    ] = None,
+    enrollment_ids: Annotated[list[str] | None, typer.Argument(metavar="ID", help="The enrollments to wake.")] = None,
     everybody: Annotated[bool, typer.Option("--all", help="Wake all that may receive commands.")] = False,
     types: Annotated[
         list[str] | None, typer.Option("--type", help="Wake those of this type (Device, User, …); may be repeated.")

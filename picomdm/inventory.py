@@ -6,6 +6,7 @@ import typer
 
 from picomdm.admin_api import path_part
 from picomdm.context import JSON, operator_of
+from picomdm.errors import RefusedError
 
 app: Final = typer.Typer(help="See what devices have told of themselves.", no_args_is_help=True)
 escrow: Final = typer.Typer(help="Read recovery keys and PINs that are escrowed.", no_args_is_help=True)
@@ -27,7 +28,14 @@ def show(
     """Show what is known of a device."""
     operator = operator_of(context)
     terminal = operator.terminal
-    known = operator.api.get(f"/v2/enrollments/{path_part(enrollment_id)}/inventory")
+    try:
+        known = operator.api.get(f"/v2/enrollments/{path_part(enrollment_id)}/inventory")
+    except RefusedError as refused:
+        if refused.code != "no_inventory":
+            raise
+        raise RefusedError(
+            f"It has told nothing yet. Ask it: picomdm inventory refresh {enrollment_id}", code=refused.code
+        ) from refused
 
     def tell() -> None:
         keys = {name.replace("_", " "): value for name, value in known["keys"].items() if name != "modified"}
@@ -85,7 +93,7 @@ def search(
     *,
     filters: Annotated[
         list[str],
-        typer.Argument(metavar="NAME=VALUE...", help="All have to fit: app=com.example.app@2.0, fde_enabled=false …"),
+        typer.Argument(metavar="NAME=VALUE", help="All have to fit: app=com.example.app@2.0, fde_enabled=false …"),
     ],
     limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 1_000,
     _json: JSON = False,
@@ -135,7 +143,7 @@ def search(
 def refresh(
     context: typer.Context,
     *,
-    enrollment_ids: Annotated[list[str], typer.Argument(metavar="ID...", help="The devices to ask.")],
+    enrollment_ids: Annotated[list[str], typer.Argument(metavar="ID", help="The devices to ask.")],
     _json: JSON = False,
 ) -> None:
     """Ask devices anew."""
@@ -191,7 +199,11 @@ def start(context: typer.Context, kind: str, enrollment_ids: list[str], options:
     refused = [target for target in answer["targets"] if not target["begun"]]
 
     def tell() -> None:
-        terminal.say(f"{len(answer['targets']) - len(refused)} plans are being begun.")
+        begun = [target["id"] for target in answer["targets"] if target["begun"]]
+        if begun:
+            terminal.say(f"Begun for {len(begun)} device{'' if len(begun) == 1 else 's'}.")
+            one = f"show {begun[0]}" if len(begun) == 1 else "list"
+            terminal.note(f"[dim]How it is getting on: picomdm plans {one}[/dim]")
         for target in refused:
             terminal.plain(f"{target['id']}: {target['error']['detail']}")
 

@@ -4,12 +4,13 @@
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version as version_of
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import typer
+from typer.core import TyperGroup
 
 from picomdm import (
     account_driven,
@@ -42,6 +43,7 @@ from picomdm import (
     queues,
     scep,
     stack,
+    users,
     webhook_deliveries,
     webhooks,
 )
@@ -49,8 +51,48 @@ from picomdm.context import JSON, Operator, operator_of
 from picomdm.deployment import DEFAULT_STACK, Deployment
 from picomdm.errors import CommandLineError
 
+_PANELS: Final[Mapping[str, Sequence[str]]] = {
+    "Devices": (
+        "enrollments",
+        "commands",
+        "push",
+        "inventory",
+        "escrow",
+        "device-attributes",
+    ),
+    "What devices shall have": ("blueprints", "plans", "profiles", "apps", "users"),
+    "Enrollment": ("enroll", "enrollment-profile", "ade", "account-driven", "device-ca", "ca", "scep", "push-cert"),
+    "Events": ("webhooks", "events"),
+    "The deployment": (
+        "doctor",
+        "open",
+        "queues",
+        "redrive",
+        "cost",
+        "api-key",
+        "export",
+        "import",
+        "migrate",
+        "destroy",
+        "contexts",
+        "version",
+    ),
+}
+"""How ``picomdm --help`` shows the commands, in this order."""
+
+
+class _Commands(TyperGroup):
+    """The commands, in the order of their panels."""
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ANN401 - typer's click is private
+        """Return the names of all commands; the hidden ones are the last."""
+        shown = [name for names in _PANELS.values() for name in names]
+        return shown + [name for name in super().list_commands(ctx) if name not in shown]
+
+
 app: Final = typer.Typer(
     name="picomdm",
+    cls=_Commands,
     help="Operate a deployment of PicoMDM.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -94,6 +136,7 @@ app.add_typer(contexts.app, name="contexts")
 app.add_typer(enrollments.app, name="enrollments")
 app.add_typer(enrollments.app, name="device", hidden=True)
 app.add_typer(profiles.app, name="profiles")
+app.add_typer(users.app, name="users")
 app.add_typer(migrate.app, name="migrate")
 webhooks.app.command("test")(webhook_deliveries.try_out)
 webhooks.app.command("redrive")(webhook_deliveries.redrive)
@@ -156,8 +199,8 @@ def begin(
     context.ensure_object(Operator).choose = choose
 
 
-@app.command()
-def version(context: typer.Context, *, _json: JSON = False) -> None:
+@app.command("version")
+def show_version(context: typer.Context, *, _json: JSON = False) -> None:
     """Show the release of this command line and of the deployment."""
     operator = operator_of(context)
     deployed = operator.api.get("/version")
@@ -168,11 +211,29 @@ def version(context: typer.Context, *, _json: JSON = False) -> None:
     )
 
 
+_PANEL_OF: Final = {name: title for title, names in _PANELS.items() for name in names}
+for _command in app.registered_commands:
+    _command.rich_help_panel = _PANEL_OF.get(_command.name or "")
+for _group in app.registered_groups:
+    _group.rich_help_panel = _PANEL_OF.get(str(_group.name))
+
+
+def _name_arguments(command: Any) -> None:  # noqa: ANN401 - typer's click is private
+    """Have arguments called as the documentation calls them: typer would take the names of Python's parameters."""
+    for inner in getattr(command, "commands", {}).values():
+        _name_arguments(inner)
+    for parameter in command.params:
+        if parameter.param_type_name == "argument" and parameter.metavar is None:
+            parameter.metavar = parameter.name.upper()
+
+
 def run(arguments: Sequence[str]) -> int:
     """Run the command line and return its exit code."""
     operator = Operator()
+    command = typer.main.get_command(app)
+    _name_arguments(command)
     try:
-        typer.main.get_command(app).main(args=list(arguments), prog_name="picomdm", obj=operator)
+        command.main(args=list(arguments), prog_name="picomdm", obj=operator)
     except CommandLineError as error:
         operator.terminal.failure(error)
         return error.exit_code

@@ -92,7 +92,7 @@ def start_plans(
             "certificate_profile or command_plan.",
         ),
     ],
-    enrollment_ids: Annotated[list[str], typer.Argument(metavar="ID...", help="The devices.")],
+    enrollment_ids: Annotated[list[str], typer.Argument(metavar="ID", help="The devices.")],
     options: Annotated[
         list[str] | None,
         typer.Option(

@@ -31,7 +31,7 @@ def upload(
     """Keep a profile, in place of the one with its PayloadIdentifier."""
     operator = operator_of(context)
     content = read_file(file)
-    name = identifier or _identifier_of(content)
+    name = identifier or _identifier_of(content, file)
     stored = {"Identifier": name, "Mobileconfig": b64encode(content).decode()}
     with operator.terminal.progress(f"Uploading {name} …"):
         operator.api.request("PUT", _PATH, document={"profile": stored}, repeatable=True)
@@ -82,10 +82,14 @@ def _asked(operator: Operator, document: dict[str, Any]) -> list[dict[str, Any]]
     return found or []
 
 
-def _identifier_of(content: bytes) -> str:
+def _identifier_of(content: bytes, file: Path) -> str:
     try:
-        return str(plistlib.loads(content)["PayloadIdentifier"])
-    except (ValueError, KeyError, TypeError, ExpatError, plistlib.InvalidFileException):
+        profile = plistlib.loads(content)
+    except (ValueError, ExpatError, plistlib.InvalidFileException):
         raise SetupError(
-            "This is no plain profile; for a signed one say its --identifier.", code="identifier_unknown"
+            f"{file} is no plain profile; for a signed one say its --identifier.", code="identifier_unknown"
         ) from None
+    name = profile.get("PayloadIdentifier") if isinstance(profile, dict) else None
+    if not isinstance(name, str) or not name:
+        raise SetupError(f"{file} has no PayloadIdentifier: it is no profile.", code="no_profile")
+    return name

@@ -3,8 +3,9 @@
 import json
 import re
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -86,3 +87,12 @@ def request_types() -> Mapping[str, tuple[str, tuple[FieldOption, ...]]]:
         )
         for request_type, fields in document.items()
     }
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return a question that names what is alike, with a blank in front; nothing where nothing is."""
+    alike = {name.lower(): name for name in known}
+    near = [name for name in alike if name.startswith(word.lower())] or get_close_matches(
+        word.lower(), alike, cutoff=0.8
+    )
+    return f" Did you mean {' or '.join(alike[name] for name in near[:3])}?" if near else ""

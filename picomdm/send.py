@@ -12,7 +12,7 @@ from picomdm.admin_api import AdminAPI
 from picomdm.context import JSON, operator_of
 from picomdm.durations import seconds_of
 from picomdm.errors import CommandLineError
-from picomdm.request_types import FieldOption, request_types
+from picomdm.request_types import FieldOption, did_you_mean, request_types
 from picomdm.results import await_result, show_result
 from picomdm.terminal import Terminal
 
@@ -66,6 +66,10 @@ class RequestTypes(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:  # noqa: ANN401 - see above
         """Find the sub-command that the arguments begin with."""
         if args and self.get_command(ctx, args[0]) is None:
+            if "--to" in args:
+                # The form for all has no such option: a sub-command was meant.
+                suggestion = did_you_mean(args[0], request_types())
+                raise typer.BadParameter(f"There is no request type {args[0]}.{suggestion}", ctx=ctx)
             args = [BY_FIELDS, *args]
         return super().resolve_command(ctx, args)
 

@@ -49,7 +49,7 @@ def try_out(context: typer.Context, *, subscription_id: Id, _json: JSON = False)
 def redrive(
     context: typer.Context,
     *,
-    subscription_id: Annotated[str | None, typer.Argument(metavar="[ID]", help="Only this webhook's.")] = None,
+    subscription_id: Annotated[str | None, typer.Argument(metavar="ID", help="Only this webhook's.")] = None,
     _json: JSON = False,
 ) -> None:
     """Try deliveries again that were given up, of one webhook or of all."""

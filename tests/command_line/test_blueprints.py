@@ -1,5 +1,6 @@
 """Blueprints, plans and device attributes on the command line."""
 
+import hashlib
 import json
 import plistlib
 from collections.abc import Iterator
@@ -45,6 +46,35 @@ def test_a_blueprint_is_made_of_options_or_a_file_shown_and_deleted(
     assert picomdm("blueprints", "set", "macs", "-", stdin="[]").code == 2
     assert picomdm("blueprints", "delete", "macs").code == 0
     assert "No blueprints" in picomdm("blueprints", "list").out
+
+
+def test_accounts_are_kept_by_their_names_and_given_to_macs(works: Works, picomdm: CommandLine, tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    file.write_text("correct horse\n")
+    assert "No accounts" in picomdm("users", "list").out
+    first = picomdm(
+        "users", "set", "teacher", "--full-name", "Teacher", "--password-file", str(file), "--json"
+    ).document
+    again = picomdm("users", "set", "teacher", "--password-file", "-", "--hidden", "--json", stdin="correct horse")
+
+    assert again.document == {
+        "uuid": first["uuid"],
+        "name": "teacher",
+        "full_name": "teacher",
+        "password": True,
+        "hidden": True,
+    }
+    kept = runtime.micromdm_users().find(first["uuid"])
+    assert kept
+    hashed = plistlib.loads(kept.password_hash)["SALTED-SHA512-PBKDF2"]
+    made = hashlib.pbkdf2_hmac("sha512", b"correct horse", hashed["salt"], hashed["iterations"], dklen=128)
+    assert made == hashed["entropy"]
+    assert picomdm("users", "list", "--json").document == {"users": [again.document]}
+    assert picomdm("users", "set", "pupil", "--password-file", "-", stdin="\n").code == 2
+
+    assert picomdm("blueprints", "set", "macs", "--user", "teacher").code == 0
+    assert json.loads(picomdm("blueprints", "show", "macs").out)["users"] == [first["uuid"]]
+    assert "picomdm users set pupil" in picomdm("blueprints", "set", "macs", "--user", "pupil").err
 
 
 def test_devices_are_brought_to_a_blueprint_and_their_plans_are_shown(
@@ -133,6 +163,7 @@ def test_inventory_and_escrow_are_shown(works: Works, picomdm: CommandLine) -> N
     assert "lock_pin" in picomdm("escrow", "list", "C02XXXX").out
     assert picomdm("escrow", "reveal", "C02XXXX", "lock_pin", "--reason", "lost").out == "123456\n"
     assert picomdm("escrow", "reveal", "C02XXXX", "lock_pin").code == 2
-    assert picomdm("inventory", "refresh", "D1").out == "1 plans are being begun.\n"
+    assert "picomdm inventory refresh D2" in picomdm("inventory", "show", "D2").err
+    assert picomdm("inventory", "refresh", "D1").out == "Begun for 1 device.\n"
     refused = picomdm("plans", "start", "lock", "nobody", "--option", "message=m")
     assert (refused.code, "nobody" in refused.out) == (1, True)

@@ -35,6 +35,13 @@ def test_a_command_is_sent_by_its_own_sub_command_to_a_serial_number(mac: FleetD
     assert command["Command"] == {"RequestType": "DeviceLock", "PIN": "123456"}
 
 
+@pytest.mark.usefixtures("mac")
+def test_who_mistypes_a_request_type_is_told_what_is_alike(picomdm: CommandLine) -> None:
+    assert "restart-device" in picomdm("commands", "send", "restart", "--to", "MAC-1").err
+    assert "Did you mean DeviceLock?" in picomdm("commands", "send", "MAC-1", "DeviceLok").err
+    assert "Did you mean" not in picomdm("commands", "send", "MAC-1", "Teleport").err
+
+
 def test_what_becomes_of_each_is_shown_and_any_failure_is_the_exit_code(mac: FleetDevice, picomdm: CommandLine) -> None:
     said = picomdm("command", "send", "profile-list", "--to", "MAC-1", "--to", "nobody")
 

@@ -17,7 +17,7 @@ from picomdm.command_fields import fields_of
 from picomdm.deployment import Deployment
 from picomdm.durations import seconds_of
 from picomdm.errors import RefusedError, UnreachableError
-from picomdm.main import app, run
+from picomdm.main import _PANELS, app, run
 from picomdm.send import RequestTypes
 from picomdm.terminal import Terminal
 
@@ -269,6 +269,13 @@ def test_the_documentation_names_every_command() -> None:
     documented = set(re.findall(r"`picomdm ((?:[a-z-]+ ?)+)", text))
 
     assert set(paths(typer.main.get_command(app))) <= {words.strip() for words in documented}
+
+
+def test_help_shows_every_command_in_one_panel() -> None:
+    shown = {name for name, command in typer.main.get_command(app).commands.items() if not command.hidden}  # type: ignore[attr-defined]  # of its private click
+    panels = [name for names in _PANELS.values() for name in names]
+
+    assert sorted(panels) == sorted(shown)
 
 
 def paths(command: Any, *names: str) -> Iterator[str]:

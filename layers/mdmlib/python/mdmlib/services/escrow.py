@@ -82,14 +82,14 @@ class Escrow:
     def list(self, owner: str) -> list[EscrowedSecret]:
         """Return what is escrowed of a device, the newest first. Raises :class:`~mdmlib.errors.NotFoundError`."""
         if not 0 < len(owner.encode()) <= _LONGEST_OWNER or "#" in owner:
-            raise _nothing()
+            raise _nothing(owner)
         found = [
             item
             for item in EscrowedSecret.query(f"{ESCROW_PARTITION}{owner}", consistent_read=True)
             if isinstance(item, EscrowedSecret)
         ]
         if not found:
-            raise _nothing()
+            raise _nothing(owner)
         return sorted(found, key=lambda item: -int(item.escrowed_at))
 
     def has(self, record: Enrollment, kind: str) -> bool:
@@ -106,9 +106,11 @@ class Escrow:
         published.
         """
         check_reason(why)
+        if kind not in KINDS:
+            raise BadRequestError(f"Escrowed are: {', '.join(KINDS)}.", code="invalid_field", field="kind")
         item = next((item for item in self.list(owner) if item.kind == kind), None)
         if item is None:
-            raise _nothing()
+            raise NotFoundError(f"No {kind} of {owner} is escrowed.", code="nothing_escrowed")
         event_id, now = self._new_event_id(), self._now()
         self._events.publish(
             secret_revealed(
@@ -132,8 +134,11 @@ def owner_of(record: Enrollment) -> str:
     return str(record.serial_number or record.enrollment_id)
 
 
-def _nothing() -> NotFoundError:
-    return NotFoundError("Nothing of that kind is escrowed of that device.", code="nothing_escrowed")
+def _nothing(owner: str) -> NotFoundError:
+    return NotFoundError(
+        f"Nothing is escrowed of {owner[:200]}. A device is named by its serial number here, if it has one.",
+        code="nothing_escrowed",
+    )
 
 
 def check_reason(why: str) -> None:

@@ -173,7 +173,7 @@ class InventoryStore:
         item = _item(enrollment_id)
         if item is None:
             raise NotFoundError(
-                "Nothing is known of that device yet: POST /v2/plans with the kind inventory asks it.",
+                f"Nothing is known of a device {enrollment_id[:200]} yet; a plan of the kind inventory asks one.",
                 code="no_inventory",
             )
         return self._opened(item)
