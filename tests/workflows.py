@@ -80,7 +80,11 @@ class Works:
 
     @cached_property
     def attributes(self) -> DeviceAttributeStore:
-        return DeviceAttributeStore(sealer=self.fleet.sealer, now=self.fleet.clock)
+        return DeviceAttributeStore(
+            sealer=self.fleet.sealer,
+            now=self.fleet.clock,
+            on_change=lambda said: self.jobs.on_device_change(said),  # noqa: PLW0108 - made later
+        )
 
     @cached_property
     def queue(self) -> WorkflowQueue:
@@ -117,6 +121,7 @@ class Works:
             settings=self.fleet.settings,
             now=self.fleet.clock,
             new_id=lambda: uuid.uuid4().hex,
+            on_change=lambda name: self.jobs.on_app_change(name),  # noqa: PLW0108 - made later
         )
 
     @cached_property
@@ -234,6 +239,7 @@ class Works:
             workflow_queue=self.queue,
             now=self.fleet.clock,
             new_id=lambda: uuid.uuid4().hex,
+            ids_of_serial=self.fleet.enrollments.ids_of_serial,
             page=3,
         )
 

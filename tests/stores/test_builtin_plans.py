@@ -386,6 +386,17 @@ def test_workflows_begin_when_devices_check_in_and_those_before_their_enrollment
     assert works.bus_rules.enabled() == []
 
 
+def test_a_workflow_that_cannot_begin_any_more_stops_no_other(works: Works) -> None:
+    works.names.put("wifi", plistlib.dumps({"PayloadIdentifier": "p.wifi", "PayloadUUID": "U1"}))
+    works.events.put("a", {"event": "Enrollment", "workflow": "io.micromdm.wf.profile.v1", "context": "wifi"})
+    works.events.put("b", {"event": "Enrollment", "workflow": INVENTORY})
+    works.names.delete("wifi")
+    device = works.fleet.device("D1")
+    works.work(times=2)
+
+    assert [plan.kind for plan in works.plan_list.of_enrollment(str(device))] == ["inventory"]
+
+
 def test_rules_that_an_update_has_disabled_are_enabled_again(works: Works) -> None:
     works.events.put("always", {"event": "Idle", "workflow": INVENTORY})
     works.bus_rules.disable_rule(Name=f"{works.fleet.settings.stack_name}-workflow-idle", EventBusName="bus")

@@ -15,6 +15,7 @@ from mdmlib.services.install_actions import SendCommand
 from mdmlib.services.micromdm_users import User
 from mdmlib.services.plan_document import Step
 from mdmlib.settings import Settings
+from mdmlib.store import tables
 from mdmlib.store.sealing import Sealer
 from tests.deployment import Clock
 from tests.fleet import Fleet, FleetDevice
@@ -581,6 +582,89 @@ def test_devices_share_the_commands_of_a_job(works: Works) -> None:
     assert len({device.idle() for device in devices}) == 1
     done = works.jobs.get(job.name)
     assert (done.state, done.examined, done.begun) == ("done", 4, 4)
+
+
+def test_a_new_version_of_an_app_reaches_the_devices_of_its_blueprints(works: Works) -> None:
+    works.apps.store("munki.pkg", package())
+    blueprint(works, profiles=(), apps=[{"app": "munki.pkg"}], apply_on_change=True)
+    blueprint(works, "other", profiles=(), apps=[{"manifest_url": MANIFEST}], apply_on_change=True)
+    device = mac(works)
+    obedient = Obedient(works, device)
+    obedient.obey()
+
+    works.apps.store("munki.pkg", package())
+    works.work()
+    assert works.plan(device).document.blueprints == ["everybody"]
+    assert obedient.obey() == ["InstalledApplicationList", "InstallApplication"]
+
+
+def test_tags_and_values_bring_a_device_to_what_they_concern(works: Works) -> None:
+    device = mac(works)
+    works.profiles.put("p.var", profile("p.var", "{{values.owner}}"))
+    works.blueprints.put("lab", Content(profiles=("p.var",), conditions=Conditions(tags=["lab"]), apply_on_change=True))
+    blueprint(works, "never", conditions=Conditions(tags=["lab"]))
+    obedient = Obedient(works, device)
+    works.attributes.put("C02D1", tags=["loan"], values={"owner": "Ada"})
+    works.attributes.put("nobody's", tags=["lab"], values={"owner": "Ada"})
+    works.work()
+    assert obedient.obey() == []
+
+    works.attributes.put("C02D1", tags=["lab"], values={"owner": "Ada"})
+    works.work()
+    assert obedient.obey() == ["ProfileList", "InstallProfile"]
+    works.attributes.put("C02D1", tags=["lab"], values={"owner": "Grace"})
+    works.work()
+    assert obedient.obey() == ["ProfileList", "InstallProfile"]
+    assert plistlib.loads(obedient.last["Payload"])["PayloadDisplayName"] == "Grace"
+
+
+def test_what_has_gone_since_a_blueprint_was_stored_is_named_before_anything_is_applied(works: Works) -> None:
+    blueprint(works, "base", profiles=("p.one", "p.two"))
+    works.blueprints.put("whole", Content(includes=("base",)))
+    mac(works)
+    works.profiles.delete(["p.two"])
+
+    with pytest.raises(BadRequestError, match=r"base: There is no profile p\.two"):
+        works.jobs.start(Wanted(("whole",)), ids=["D1"])
+    with pytest.raises(BadRequestError, match=r"p\.two"):
+        works.jobs.preview(Wanted(("whole",)), ["D1"])
+
+
+def test_blueprints_that_include_each_other_or_nothing_stop_no_device(works: Works) -> None:
+    # Two administrators at once: each of their blueprints was right when it was looked at.
+    blueprint(works, "a", includes=())
+    blueprint(works, "b", includes=("a",))
+    item = tables.Blueprint.get("blueprint", "a")
+    circle = Content(profiles=("p.one",), includes=("b", "gone"))
+    item.document = works.fleet.sealer.seal(circle.encode(), place="blueprint/a")
+    item.save()
+
+    assert Obedient(works, mac(works)).obey() == ["ProfileList", "InstallProfile"]
+
+
+def test_a_blueprint_has_no_more_with_all_that_it_includes_than_a_device_takes(works: Works) -> None:
+    urls = [{"manifest_url": f"https://a.example.org/{number}"} for number in range(100)]
+    commands = [{"request_type": "RemoveProfile", "identifier": str(number)} for number in range(100)]
+    works.blueprints.put("a", Content(apps=urls, commands=commands))
+    works.blueprints.put("b", Content(apps=urls, includes=["a"]))
+
+    with pytest.raises(BadRequestError, match="has 400 profiles, apps and commands") as refused:
+        works.blueprints.put("c", Content(apps=urls, includes=["b"]))
+    assert refused.value.code == "too_many_steps"
+
+
+def test_attributes_of_a_fleet_are_listed_page_by_page(works: Works) -> None:
+    for number in range(25):
+        works.attributes.put(f"C02{number:02}", tags=["even"] if number % 2 == 0 else [], values={})
+    listed: list[str] = []
+    after: str | None = ""
+    while after is not None:
+        page = works.attributes.list(tag="even", limit=4, after=after)
+        assert len(page.entries) <= 4
+        listed += [one.serial_number for one in page.entries]
+        after = page.next_cursor
+
+    assert listed == [f"C02{number:02}" for number in range(0, 25, 2)]
 
 
 def test_an_uploaded_app_is_installed_where_the_device_has_another_version_and_removed_by_its_bundle(

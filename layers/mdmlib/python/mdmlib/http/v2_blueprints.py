@@ -13,7 +13,7 @@ from mdmlib.http.v2 import listed, page_asked_for, rfc3339
 from mdmlib.services.blueprint_content import MAX_ITEMS, MAX_SERIAL_NUMBERS, Conditions, Content
 from mdmlib.services.blueprint_jobs import MAX_IDS, described
 from mdmlib.services.blueprint_plans import Wanted
-from mdmlib.services.device_attributes import MAX_TAGS
+from mdmlib.services.device_attributes import MAX_LISTED, MAX_TAGS
 from mdmlib.services.enrollments import Page
 
 if TYPE_CHECKING:
@@ -143,8 +143,9 @@ def put_attributes(serial_number: str, request: AdminRequest, attributes: "Devic
 
 def list_attributes(request: AdminRequest, attributes: "DeviceAttributeStore") -> "Response[str]":
     """``GET /v2/device-attributes``: what is said of all devices, or of those with a ``tag``."""
-    tag = Fields(request.query, known=("tag",)).text("tag")
-    page = Page(list(attributes.list(tag=tag)))
+    query = Fields(request.query, known=("tag", "limit", "cursor"))
+    limit, after = page_asked_for(query)
+    page = attributes.list(tag=query.text("tag"), limit=min(limit, MAX_LISTED), after=after)
     return answer_v2(HTTPStatus.OK, listed("device_attributes", page, _attributes))
 
 

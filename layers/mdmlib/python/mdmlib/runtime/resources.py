@@ -49,7 +49,11 @@ def device_attributes() -> "DeviceAttributeStore":
     from mdmlib.services.device_attributes import DeviceAttributeStore
 
     runtime.bind_tables()
-    return DeviceAttributeStore(sealer=runtime.sealer(), now=runtime.now)
+    return DeviceAttributeStore(
+        sealer=runtime.sealer(),
+        now=runtime.now,
+        on_change=lambda said: runtime.blueprint_jobs().on_device_change(said),
+    )
 
 
 @cache
@@ -102,4 +106,5 @@ def apps() -> "Apps":
         settings=runtime.settings(),
         now=runtime.now,
         new_id=lambda: uuid.uuid4().hex,
+        on_change=lambda name: runtime.blueprint_jobs().on_app_change(name),
     )

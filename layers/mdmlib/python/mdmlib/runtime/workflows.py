@@ -221,6 +221,7 @@ def blueprint_jobs() -> "BlueprintJobs":
         workflow_queue=runtime.workflow_queue(),
         now=runtime.now,
         new_id=lambda: uuid.uuid4().hex,
+        ids_of_serial=lambda serial_number: runtime.enrollments().ids_of_serial(serial_number),
     )
 
 

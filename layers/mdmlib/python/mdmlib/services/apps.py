@@ -65,7 +65,10 @@ class Apps:
         settings: Settings,
         now: Callable[[], datetime],
         new_id: Callable[[], str],
+        on_change: Callable[[str], None] = lambda _name: None,
     ) -> None:
+        """``on_change`` is told the name of each app that is put in place."""
+        self._on_change = on_change
         self._objects = objects
         self._workflow_queue = workflow_queue
         self._settings = settings
@@ -134,6 +137,7 @@ class Apps:
         at = int(self._now().timestamp())
         App(COLLECTION, name, kind="manifest", manifest=content, size=len(content), uploaded_at=at).save()
         self._drop(former)
+        self._on_change(name)
 
     def upload(self, upload_id: str) -> AppUpload:
         """Return an upload. Raises :class:`~mdmlib.errors.NotFoundError`."""
@@ -252,6 +256,8 @@ class Apps:
             sha256s=upload.sha256s,
             uploaded_at=int(self._now().timestamp()),
         ).save()
+        # Before the upload is over: whoever ends in between comes again.
+        self._on_change(upload.app)
         upload.update([AppUpload.state.set("ready"), AppUpload.sha256s.set(upload.sha256s)])
         if former is not None and former.object_key != _key(upload):
             self._drop(former)

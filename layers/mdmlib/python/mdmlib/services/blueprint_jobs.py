@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pynamodb.exceptions import DoesNotExist, PutError, UpdateError
 
 from mdmlib.errors import BadRequestError, ConflictError, NotFoundError
+from mdmlib.services.blueprint_content import Content
 from mdmlib.services.blueprint_plans import CHANGE, REQUEST, BlueprintPlans, Preview, Wanted
 from mdmlib.services.blueprints import Blueprints, KnownBlueprint
 from mdmlib.services.plan_actions import PlannedDevice
@@ -26,6 +27,8 @@ from mdmlib.store.tables import BlueprintJob, Enrollment, EnrollmentItem
 
 if TYPE_CHECKING:
     from pynamodb.expressions.update import Action
+
+    from mdmlib.services.device_attributes import Attributes
 
 COLLECTION: Final = "blueprint_job"
 
@@ -48,23 +51,27 @@ class BlueprintJobs:
         workflow_queue: WorkflowQueue,
         now: Callable[[], datetime],
         new_id: Callable[[], str],
+        ids_of_serial: Callable[[str], Sequence[str]],
         page: int = _PAGE,
     ) -> None:
+        """``ids_of_serial`` returns the enrollments of a serial number."""
         self._plans = plans
         self._blueprints = blueprints
         self._workflow_queue = workflow_queue
         self._now = now
         self._new_id = new_id
+        self._ids_of_serial = ids_of_serial
         self._page = page
 
     def start(self, wanted: Wanted, *, ids: Sequence[str] | None) -> BlueprintJob:
         """Begin to bring devices to blueprints: those of ``ids``, or all that meet the conditions (None).
 
-        Raises :class:`~mdmlib.errors.NotFoundError` for blueprints that are not there, and
+        Raises :class:`~mdmlib.errors.NotFoundError` for blueprints that are not there,
+        :class:`~mdmlib.errors.BadRequestError` for what they name and is not there any more, and
         :class:`~mdmlib.errors.ConflictError` for one of a few devices that has no value for a variable.
         """
         if wanted.names is not None:
-            self._blueprints.with_included(wanted.names)
+            self._blueprints.check(wanted.names)
         if ids is not None:
             _check_ids(ids)
             for previewed in self._plans.preview(ids[:MAX_PREVIEWED], wanted):
@@ -93,16 +100,40 @@ class BlueprintJobs:
 
         Stored again as it was, it costs each device a list of its profiles, and nothing is sent.
         """
-        for blueprint in self._blueprints.list():
-            if identifier in blueprint.content.profiles:
-                for one in self._blueprints.including(blueprint.name):
-                    if one.content.apply_on_change:
-                        wanted = Wanted((one.name,), remove=one.content.remove_what_left)
-                        self._begin(self._new_id(), wanted, cause=CHANGE, ids=None)
+        self._on_change_of_part(lambda content: identifier in content.profiles)
+
+    def on_app_change(self, name: str) -> None:
+        """Bring devices to blueprints that have an app which was uploaded, where these say so."""
+        self._on_change_of_part(lambda content: any(app.get("app") == name for app in content.apps))
+
+    def on_device_change(self, said: "Attributes") -> None:
+        """Bring a device to blueprints that its tags or values may concern, where these say so."""
+        concerned = [
+            one.name
+            for one in self._blueprints.list()
+            if one.content.apply_on_change
+            and ((said.tags and one.content.conditions.tags) or (said.values and self._has_profiles(one)))
+        ]
+        ids = self._ids_of_serial(said.serial_number) if concerned else ()
+        if ids:
+            self._begin(self._new_id(), Wanted(concerned), cause=CHANGE, ids=ids)
+
+    def _has_profiles(self, blueprint: KnownBlueprint) -> bool:
+        return any(one.content.profiles for one in self._blueprints.with_included([blueprint.name]))
+
+    def _on_change_of_part(self, has_it: Callable[[Content], bool]) -> None:
+        changed = [one.name for one in self._blueprints.list() if has_it(one.content)]
+        concerned = {one.name: one for name in changed for one in self._blueprints.including(name)}
+        for one in concerned.values():
+            if one.content.apply_on_change:
+                wanted = Wanted((one.name,), remove=one.content.remove_what_left)
+                self._begin(self._new_id(), wanted, cause=CHANGE, ids=None)
 
     def preview(self, wanted: Wanted, ids: Sequence[str]) -> list[Preview]:
         """Say what would be done with devices. Raises as :meth:`start` does."""
         _check_ids(ids)
+        if wanted.names is not None:
+            self._blueprints.check(wanted.names)
         if len(ids) > MAX_PREVIEWED:
             raise BadRequestError(
                 f"At most {MAX_PREVIEWED} devices can be looked at before.", code="too_many_targets", field="ids"

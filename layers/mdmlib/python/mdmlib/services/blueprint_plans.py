@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mdmlib.apple.profile_variables import variables_of
 from mdmlib.errors import ConflictError, NotFoundError
+from mdmlib.observability import logger
 from mdmlib.services.blueprint_content import app_name
 from mdmlib.services.blueprints import Blueprints, KnownBlueprint
 from mdmlib.services.install_actions import INSTALL_PROFILE, value_of
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from mdmlib.services.stored_profiles import StoredProfiles
 
 KIND: Final = "blueprints"
+TOO_MANY_STEPS: Final = "too_many_steps"
 
 ENROLLMENT: Final = "enrollment"
 CHANGE: Final = "change"
@@ -79,8 +81,10 @@ class BlueprintPlans:
                 run=event_id,
                 cause=ENROLLMENT,
             )
-        except (ConflictError, NotFoundError):
-            # It has ended meanwhile, or enrolled anew: then that is told of by another event.
+        except (ConflictError, NotFoundError) as error:
+            # As a rule it has ended meanwhile, or enrolled anew: then that is told of by another event.
+            log = logger.error if error.code == TOO_MANY_STEPS else logger.info
+            log("No plan of blueprints begun", enrollment_id=enrollment_id, code=error.code, reason=error.message)
             return False
 
     def apply(
@@ -170,7 +174,7 @@ class BlueprintPlans:
         document.steps.append(Step("let Setup Assistant go on", RELEASE, _RELEASE))
         if len(document.steps) > MAX_STEPS:
             raise ConflictError(
-                f"The blueprints of the device come to more than {MAX_STEPS} steps.", code="too_many_steps"
+                f"The blueprints of the device come to more than {MAX_STEPS} steps.", code=TOO_MANY_STEPS
             )
         return document
 

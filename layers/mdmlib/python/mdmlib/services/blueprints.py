@@ -11,7 +11,9 @@ from pynamodb.exceptions import DoesNotExist, PutError
 from mdmlib.apple.command_json import command_of
 from mdmlib.apple.profile_variables import unknown_variables
 from mdmlib.errors import BadRequestError, ConflictError, NotFoundError, UnavailableError
+from mdmlib.observability import logger
 from mdmlib.services.blueprint_content import Content
+from mdmlib.services.plan_document import MAX_STEPS
 from mdmlib.store.refusals import condition_failed
 from mdmlib.store.sealing import Sealer
 from mdmlib.store.tables import Blueprint
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 COLLECTION: Final = "blueprint"
 
 _LONGEST_NAME: Final = 200
+_MOST_ITEMS: Final = MAX_STEPS - 4
+"""Beside the accounts, the two questions what is there, and the end of Setup Assistant."""
 _ATTEMPTS: Final = 5
 
 
@@ -155,24 +159,43 @@ class Blueprints:
     ) -> Sequence[KnownBlueprint]:
         """Return blueprints, those that they include before them, each once.
 
-        Raises :class:`~mdmlib.errors.NotFoundError` for one that is not there.
+        Raises :class:`~mdmlib.errors.NotFoundError` for one that is not there. What one includes is there when it is
+        stored, and no circle; of two that are stored at once, that may be wrong, and stops nobody then.
         """
         everything = known if known is not None else {one.name: one for one in self.list()}
         found: dict[str, KnownBlueprint] = {}
+        seen: set[str] = set()
 
-        def add(name: str) -> None:
-            if name in found:
+        def add(blueprint: KnownBlueprint) -> None:
+            if blueprint.name in seen:
                 return
-            blueprint = everything.get(name)
-            if blueprint is None:
-                raise NotFoundError(f"There is no blueprint {name[:_LONGEST_NAME]}.", code="unknown_blueprint")
-            for included in blueprint.content.includes:
-                add(included)
-            found[name] = blueprint
+            seen.add(blueprint.name)
+            for name in blueprint.content.includes:
+                if name in everything:
+                    add(everything[name])
+                else:
+                    logger.warning("Blueprint includes one that is not there", blueprint=blueprint.name, included=name)
+            found[blueprint.name] = blueprint
 
         for name in names:
-            add(name)
+            if name not in everything:
+                raise NotFoundError(f"There is no blueprint {name[:_LONGEST_NAME]}.", code="unknown_blueprint")
+            add(everything[name])
         return list(found.values())
+
+    def check(self, names: Sequence[str]) -> None:
+        """Look whether all is there that blueprints name: it may have gone since they were stored.
+
+        Raises :class:`~mdmlib.errors.NotFoundError` for a blueprint, and :class:`~mdmlib.errors.BadRequestError` that
+        names what is missing.
+        """
+        for one in self.with_included(names):
+            try:
+                self._check_references(one.name, one.content)
+            except BadRequestError as error:
+                raise BadRequestError(
+                    f"The blueprint {one.name}: {error.message}", code=error.code, field="blueprints"
+                ) from error
 
     def including(self, name: str) -> Sequence[KnownBlueprint]:
         """Return a blueprint and those that include it, directly or not."""
@@ -220,7 +243,8 @@ class Blueprints:
     def _check_includes(self, name: str, content: Content) -> None:
         if not content.includes:
             return
-        everything = {one.name: one.content.includes for one in self.list()} | {name: content.includes}
+        everything = {one.name: one.content for one in self.list()} | {name: content}
+        whole: set[str] = set()
 
         def follow(one: str, path: tuple[str, ...]) -> None:
             if one in path:
@@ -230,10 +254,20 @@ class Blueprints:
                 )
             if one not in everything:
                 raise _missing("includes", f"There is no blueprint {one[:200]}")
-            for included in everything[one]:
+            whole.add(one)
+            for included in everything[one].includes:
                 follow(included, (*path, one))
 
         follow(name, ())
+        contents = [everything[each] for each in whole]
+        items = sum(len(each.profiles) + len(each.apps) + len(each.commands) for each in contents)
+        if items > _MOST_ITEMS:
+            raise BadRequestError(
+                f"With all that it includes the blueprint has {items} profiles, apps and commands; "
+                f"a device takes at most {_MOST_ITEMS}.",
+                code="too_many_steps",
+                field="includes",
+            )
 
 
 def _item(name: str) -> Blueprint | None:

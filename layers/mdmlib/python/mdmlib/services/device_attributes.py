@@ -5,7 +5,7 @@ Both can be said before a device enrolls, and stay when it enrolls again.
 
 import json
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
@@ -13,6 +13,7 @@ from typing import Final
 from pynamodb.exceptions import DoesNotExist
 
 from mdmlib.errors import BadRequestError, NotFoundError
+from mdmlib.services.enrollments import Page
 from mdmlib.store.sealing import Sealer
 from mdmlib.store.tables import DeviceAttributes
 
@@ -23,6 +24,11 @@ MAX_VALUES: Final = 100
 MAX_VALUE: Final = 4_000
 NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
 """Of a value: ``{{values.asset_tag}}`` is a variable."""
+
+MAX_LISTED: Final = 100
+_EXAMINED: Final = 1_000
+_ROOM: Final = 1_000_000
+"""Characters of values in a page, and those of one device more: an answer of Lambda has at most 6 MB."""
 
 _TAG: Final = re.compile(r"[\w][\w .:@/-]{0,99}")
 _MAX_SERIAL: Final = 200
@@ -40,9 +46,17 @@ class Attributes:
 class DeviceAttributeStore:
     """The attributes of devices."""
 
-    def __init__(self, *, sealer: Sealer, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        *,
+        sealer: Sealer,
+        now: Callable[[], datetime],
+        on_change: Callable[[Attributes], None] = lambda _said: None,
+    ) -> None:
+        """``on_change`` is told what was said of a device; twice, when it is said twice."""
         self._sealer = sealer
         self._now = now
+        self._on_change = on_change
 
     def put(self, serial_number: str, *, tags: Collection[str], values: Mapping[str, object]) -> Attributes:
         """Say it, in place of what was said before. Raises :class:`~mdmlib.errors.BadRequestError`."""
@@ -63,7 +77,9 @@ class DeviceAttributeStore:
         if checked:
             item.values = self._sealer.seal(json.dumps(checked).encode(), place=_place(serial_number))
         item.save()
-        return self._opened(item)
+        said = self._opened(item)
+        self._on_change(said)
+        return said
 
     def find(self, serial_number: str | None) -> Attributes:
         """Return what is said of a device; of an unknown one nothing is."""
@@ -81,11 +97,19 @@ class DeviceAttributeStore:
             raise NotFoundError("Nothing is said of that serial number.", code="unknown_serial_number")
         return found
 
-    def list(self, *, tag: str | None = None) -> Iterator[Attributes]:
-        """Yield what is said of all devices, or of those with a tag, by serial number."""
-        for item in DeviceAttributes.query(COLLECTION, consistent_read=True):
+    def list(self, *, tag: str | None = None, limit: int = MAX_LISTED, after: str = "") -> Page[Attributes]:
+        """Return a page of what is said of all devices, or of those with a tag, by serial number."""
+        found: list[Attributes] = []
+        room = _ROOM
+        behind = DeviceAttributes.name > after if after else None
+        items = DeviceAttributes.query(COLLECTION, behind, consistent_read=True, page_size=MAX_LISTED)
+        for examined, item in enumerate(items, start=1):
             if tag is None or tag in (item.tags or ()):
-                yield self._opened(item)
+                found.append(self._opened(item))
+                room -= sum(map(len, found[-1].values.values()))
+            if len(found) == limit or examined == _EXAMINED or room <= 0:
+                return Page(found, item.name)
+        return Page(found)
 
     def delete(self, serial_number: str) -> None:
         """Say nothing any more."""

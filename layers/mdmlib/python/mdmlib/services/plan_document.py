@@ -16,7 +16,7 @@ UUID_PREFIX: Final = "plan."
 RELEASE: Final = "release"
 """Action of the step that lets Setup Assistant go on."""
 
-MAX_STEPS: Final = 300
+MAX_STEPS: Final = 400
 
 
 class StepState(StrEnum):

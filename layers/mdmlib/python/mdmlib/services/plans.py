@@ -372,7 +372,10 @@ class Plans:
 def check_device(record: Enrollment) -> None:
     """Raise :class:`~mdmlib.errors.ConflictError` for a user channel: plans are for devices."""
     if record.parent_id is not None:
-        raise ConflictError("It is the channel of a user; plans are for devices.", code="not_a_device")
+        raise ConflictError(
+            "It is the channel of a user, and plans are for devices: send commands to it, or name its device.",
+            code="not_a_device",
+        )
 
 
 def _is_alive(record: Enrollment, item: Plan) -> bool:

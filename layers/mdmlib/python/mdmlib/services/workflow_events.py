@@ -169,7 +169,7 @@ class WorkflowEvents:
             except UnavailableError:
                 raise
             except PicoMDMError as error:
-                logger.warning("Workflow not begun", name=one.name, code=error.code, reason=error.message)
+                logger.warning("Workflow not begun", subscription=one.name, code=error.code, reason=error.message)
 
     def _disable_unused(self) -> None:
         self._rules.disable({CHECKINS, IDLE} - _rules(self.list()))
