@@ -24,10 +24,11 @@ def list_plans(
     """List the plans that are running, or have failed, of all devices."""
     operator = operator_of(context)
     state = "failed" if failed else "running"
-    found = list(islice(operator.api.entries(_PATH, "plans", state=state), _MOST))
-    operator.terminal.answer(
-        {"plans": found},
-        lambda: operator.terminal.table(
+    found = list(islice(operator.api.entries(_PATH, "plans", state=state), _MOST + 1))
+    more, found = len(found) > _MOST, found[:_MOST]
+
+    def tell() -> None:
+        operator.terminal.table(
             ("ID", "KIND", "BLUEPRINTS", "STEPS", "MOVED", "NEXT"),
             [
                 (
@@ -41,8 +42,11 @@ def list_plans(
                 for plan in found
             ],
             empty="No plan has failed." if failed else "No plan is running.",
-        ),
-    )
+        )
+        if more:
+            operator.terminal.note(f"[dim]There are more than these {_MOST}.[/dim]")
+
+    operator.terminal.answer({"plans": found, "more": more}, tell)
 
 
 @app.command()

@@ -276,12 +276,12 @@ class Works:
     def look_after(self, *, times: int = 1) -> int:
         """Let an hour's look find the plans that have not moved; return how many."""
         self.fleet.housekeeping.run("look_after_plans")
-        found = [message for message in self.messages() if json.loads(message)["task"] == "look"]
+        found = [message for message in self.messages() if json.loads(message)["task"] != "resume"]
         for message in found:
             for _ in range(times):
                 self.workflow.receive(message)
         self.work()
-        return len(found)
+        return sum(json.loads(message)["task"] == "look" for message in found)
 
     def messages(self) -> list[str]:
         """Return what the function is to be given by now."""

@@ -573,6 +573,23 @@ def test_a_change_reaches_all_devices_that_it_is_for_page_by_page(works: Works) 
     }
 
 
+def test_a_job_whose_message_was_lost_goes_on(works: Works) -> None:
+    devices = [mac(works, f"D{number}") for number in range(1, 6)]
+    blueprint(works)
+    job = works.jobs.start(Wanted(("everybody",)), ids=[str(device) for device in devices])
+    (first,) = works.messages()
+    works.workflow.receive(first)
+    works.messages()
+
+    works.fleet.clock.advance(minutes=59)
+    works.look_after()
+    assert works.jobs.get(job.name).state == "running"
+    works.fleet.clock.advance(minutes=1)
+    works.look_after()
+    done = works.jobs.get(job.name)
+    assert (done.state, done.begun) == ("done", 5)
+
+
 def test_devices_share_the_commands_of_a_job(works: Works) -> None:
     devices = [mac(works, f"D{number}") for number in range(1, 5)]
     blueprint(works)

@@ -169,6 +169,7 @@ class BlueprintJobs:
             BlueprintJob.step.set(step + 1),
             BlueprintJob.examined.set(int(job.examined) + examined),
             BlueprintJob.begun.set(int(job.begun) + begun),
+            BlueprintJob.changed_at.set(int(self._now().timestamp())),
         ]
         if position is None:
             actions += [BlueprintJob.state.set("done"), BlueprintJob.finished_at.set(int(self._now().timestamp()))]

@@ -1,9 +1,10 @@
-"""Plans that stand still: once an hour those are found whose time to be looked at has come.
+"""Plans and jobs that stand still: once an hour those are found whose time to be looked at has come.
 
 A message that moves a plan may have been lost, and a command may outlive its time in the queue of a silent device. Each
 plan says when it is to be looked at, should nothing happen until then; by that the index of running plans finds it. So
 what is read is what is due, however many plans there are. The looks themselves are messages of the workflow queue: one
-more is no harm, and a plan that another message moves meanwhile is due no more.
+more is no harm, and a plan that another message moves meanwhile is due no more. Of jobs there are few, and those that
+run are read.
 """
 
 from collections.abc import Callable
@@ -11,8 +12,10 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from mdmlib.observability import logger
+from mdmlib.services.blueprint_jobs import COLLECTION
+from mdmlib.services.plan_moves import LOOKED_AT_AFTER
 from mdmlib.store import tables
-from mdmlib.store.tables import EnrollmentItem, Plan
+from mdmlib.store.tables import BlueprintJob, EnrollmentItem, Plan
 
 if TYPE_CHECKING:
     from mdmlib.services.workflow_queue import WorkflowQueue
@@ -32,7 +35,10 @@ class PlanLooks:
         self._most_at_once = most_at_once
 
     def run(self) -> None:
-        """Ask for a look at each plan that is due. Raises :class:`~mdmlib.errors.UnavailableError`."""
+        """Ask for a look at each plan that is due, and for the next page of each job that is.
+
+        Raises :class:`~mdmlib.errors.UnavailableError`.
+        """
         until, count = int(self._now().timestamp()), 0
         for shard in range(tables.SHARDS):
             due = EnrollmentItem.waiting.query(f"plan-{shard:x}", Plan.enqueued_at <= until, limit=self._most_at_once)
@@ -41,3 +47,7 @@ class PlanLooks:
             count += len(keys)
         if count:
             logger.info("Plans looked at that have not moved for long", count=count)
+        for job in BlueprintJob.query(COLLECTION, filter_condition=BlueprintJob.state == "running"):
+            if int(job.changed_at or job.created_at) + LOOKED_AT_AFTER.total_seconds() <= until:
+                self._workflow_queue.do_page(job.name, int(job.step))
+                logger.warning("Job of blueprints stood still", job=job.name)

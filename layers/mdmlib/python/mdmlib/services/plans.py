@@ -257,7 +257,8 @@ class Plans:
     ) -> bool:
         """Say whether there is nothing to be done yet, or any more, about what became of a step's command."""
         if step.state is not StepState.QUEUED:
-            if document.moved_by == step.command_uuid:
+            # Most that come late had nothing to do with the last move; a delay may be of an earlier one.
+            if document.moved_by == step.command_uuid or document.in_state(StepState.WAITING):
                 self._moves.remind(record, item, document)
                 self._look_back(record, document)
             return True

@@ -788,6 +788,8 @@ class BlueprintJob(ResourceItem, discriminator="blueprint_job"):
     examined = NumberAttribute(default=0)
     begun = NumberAttribute(default=0)
     """For so many devices a plan was begun."""
+    changed_at = NumberAttribute(null=True)
+    """When the last page was done."""
     created_at = NumberAttribute()
     finished_at = NumberAttribute(null=True)
 
