@@ -9,8 +9,9 @@ of one of these, all services are built with.
 """
 
 import sys
-from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
+
+from mdmlib.areas import looked_for_in
 
 if TYPE_CHECKING:
     from mdmlib.runtime.ade import *
@@ -44,15 +45,8 @@ _AREAS: Final = (
     "schedules",
 )
 
-if not TYPE_CHECKING:  # a type checker would take every name for one that is here
-
-    def __getattr__(name: str) -> Any:  # noqa: ANN401 - a service, a client, or what makes one
-        for area in _AREAS:
-            found = vars(import_module(f"{__name__}.{area}")).get(name)
-            if found is not None:
-                globals()[name] = found
-                return found
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+if not TYPE_CHECKING:
+    __getattr__ = looked_for_in(__name__, _AREAS)
 
 
 def forget() -> None:
