@@ -153,9 +153,8 @@ def test_inventory_and_escrow_are_shown(works: Works, picomdm: CommandLine) -> N
     assert "26.1" in picomdm("inventory", "changes", "D1").out
     found = picomdm("inventory", "search", "app=com.example.app@2.0", "os_version=26.2")
     assert ("D1" in found.out, found.err) == (True, "1 inventories were looked at.\n")
-    works.inventory.take(
-        works.fleet.device("D2").record, "DeviceInformation", {"QueryResponses": {"OSVersion": "26.2"}}
-    )
+    other = works.fleet.device("D3").record
+    works.inventory.take(other, "DeviceInformation", {"QueryResponses": {"OSVersion": "26.2"}})
     assert "There may be more" in picomdm("inventory", "search", "os_version=26.2", "--limit", "1").err
     every = picomdm("inventory", "search", "os_version=26.2", "--json").document
     assert (len(every["inventory"]), every["examined"], every["more"]) == (2, 2, False)
