@@ -13,6 +13,7 @@ from local import configured
 from local.administrator import Administrator
 from local.device import Hardware, SimulatedDevice
 from local.life import Life, Step, World, subscribe_webhook, upload_push_certificate
+from local.stack import Stack
 
 MakeDevice = Callable[..., SimulatedDevice]
 SECONDS = 60.0
@@ -201,7 +202,7 @@ def test_a_device_that_goes_away_and_enrolls_anew_is_configured_anew(
 
 
 def test_a_device_that_asks_for_commands_tells_its_inventory_while_somebody_subscribes_to_that(
-    administrator: Administrator, make_device: MakeDevice, link: str, tag: str
+    stack: Stack, administrator: Administrator, make_device: MakeDevice, link: str, tag: str
 ) -> None:
     device = make_device(Hardware.mac())
     device.install(device.download_profile(link))
@@ -209,6 +210,10 @@ def test_a_device_that_asks_for_commands_tells_its_inventory_while_somebody_subs
     must(administrator, "PUT", f"/v1/event/{tag}", subscription)
     try:
         live(administrator, device, is_over, "inventory")
+        looked = stack.emulator.lambda_.invoke(
+            FunctionName=f"{stack.name}-housekeeping", Payload=b'{"task": "look_after_plans"}'
+        )
+        assert "FunctionError" not in looked, looked["Payload"].read()
     finally:
         must(administrator, "DELETE", f"/v1/event/{tag}")
 

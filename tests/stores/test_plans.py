@@ -16,6 +16,7 @@ from mdmlib.services.micromdm_users import User
 from mdmlib.services.plan_document import Step
 from mdmlib.settings import Settings
 from mdmlib.store import tables
+from mdmlib.store.at_once import at_once
 from mdmlib.store.sealing import Sealer
 from tests.deployment import Clock
 from tests.fleet import Fleet, FleetDevice
@@ -345,6 +346,28 @@ def test_a_command_that_was_shared_has_a_whole_life_when_it_is_sent_much_later(w
     assert early.idle() is None
     works.fleet.clock.advance(days=100)
     assert late.idle() is not None
+
+
+def test_of_many_who_look_at_a_plan_at_once_one_sends_its_command_again(works: Works) -> None:
+    blueprint(works)
+    device = mac(works)
+    works.fleet.clock.advance(days=180)
+    version = works.plan(device).item.version
+
+    at_once(lambda _: works.plans.look_after("D1", "blueprints"), list(range(6)))
+    assert works.plan(device).item.version == version + 1
+    command = device.idle()
+    assert command is not None
+    assert device.acknowledge(command, ProfileList=[]) is None
+
+    # Those who note the last answers of a phase at once are as many.
+    works.work()
+    commands = {device.idle()}
+    assert len(commands) == 1
+    (last,) = commands
+    assert device.acknowledge(str(last)) is None
+    at_once(lambda _: works.plans.take_result("D1", str(last)), list(range(6)))
+    assert len(works.topics("mdm.PlanFinished")) == 1
 
 
 def test_a_plan_whose_message_was_lost_is_found_and_goes_on(works: Works) -> None:

@@ -34,6 +34,9 @@ COLLECTION: Final = "blueprint_job"
 
 MAX_IDS: Final = 1_000
 MAX_PREVIEWED: Final = 25
+"""More than these nobody reads."""
+_LOOKED_AT_BEFORE: Final = 200
+"""Of devices that somebody names: whoever asked waits meanwhile."""
 _KEPT: Final = timedelta(days=30)
 _PAGE: Final = 50
 _EXAMINED: Final = 1_000
@@ -68,13 +71,13 @@ class BlueprintJobs:
 
         Raises :class:`~mdmlib.errors.NotFoundError` for blueprints that are not there,
         :class:`~mdmlib.errors.BadRequestError` for what they name and is not there any more, and
-        :class:`~mdmlib.errors.ConflictError` for one of a few devices that has no value for a variable.
+        :class:`~mdmlib.errors.ConflictError` for one of 200 devices that has no value for a variable.
         """
         if wanted.names is not None:
             self._blueprints.check(wanted.names)
         if ids is not None:
             _check_ids(ids)
-            for previewed in self._plans.preview(ids[:MAX_PREVIEWED], wanted):
+            for previewed in self._plans.preview(ids[:_LOOKED_AT_BEFORE], wanted):
                 if previewed.problems:
                     raise ConflictError(
                         f"{previewed.enrollment_id}: {previewed.problems[0]} Nothing was applied.",

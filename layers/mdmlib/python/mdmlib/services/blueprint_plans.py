@@ -16,6 +16,7 @@ from mdmlib.services.install_actions import INSTALL_PROFILE, value_of
 from mdmlib.services.plan_actions import PlannedDevice
 from mdmlib.services.plan_document import MAX_STEPS, RELEASE, PlanDocument, Step, StepState
 from mdmlib.services.plans import Plans, Situation
+from mdmlib.store.at_once import at_once
 
 if TYPE_CHECKING:
     from mdmlib.services.stored_profiles import StoredProfiles
@@ -118,10 +119,11 @@ class BlueprintPlans:
         """
         known = self.known()
         variables_of_profile = cache(self._variables_of)
-        return [
-            self._preview(self._plans.situation(id_, KIND), known, wanted, variables_of_profile)
-            for id_ in enrollment_ids
-        ]
+
+        def preview(id_: str) -> Preview:
+            return self._preview(self._plans.situation(id_, KIND), known, wanted, variables_of_profile)
+
+        return at_once(preview, enrollment_ids)
 
     def may_suit(self, device: PlannedDevice, wanted: Wanted, known: Mapping[str, KnownBlueprint]) -> bool:
         """Say whether a device could have something to do with what is wanted, as far as its entry in a list tells."""

@@ -142,7 +142,7 @@ class BuiltinPlans:
         run: str,
         options: Callable[[], Mapping[str, Any]],
         cause: str,
-        begins: Callable[[Situation], bool] = lambda _situation: True,
+        begins: Callable[[Situation], bool] | None = None,
     ) -> None:
         """Begin a plan with options that were checked, if it ``begins`` for a device."""
 

@@ -95,7 +95,7 @@ class Plans:
         *,
         run: str,
         cause: str,
-        begins: Callable[[Situation], bool] = lambda _situation: True,
+        begins: Callable[[Situation], bool] | None = None,
     ) -> bool:
         """Begin a plan in place of the former one of its kind; say whether there is one to begin.
 
@@ -113,7 +113,7 @@ class Plans:
                 self._moves.remind(record, item, self._open(item))
                 return True
             item_alive = item if alive else None
-            if not begins(self._situation(record, item_alive)):
+            if begins is not None and not begins(self._situation(record, item_alive)):
                 return False
             situation = self._situation(record, item_alive, is_up_to_date=True)
             document = draft(situation)
