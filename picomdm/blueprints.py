@@ -11,6 +11,7 @@ import typer
 from picomdm import users
 from picomdm.admin_api import path_part
 from picomdm.context import JSON, Operator, operator_of
+from picomdm.devices import ONE, by_serial_number
 from picomdm.errors import RefusedError, SetupError
 from picomdm.files import read_file
 
@@ -140,7 +141,8 @@ def apply(
         list[str] | None, typer.Argument(metavar="NAME", help="Blueprints; none: all that are a device's.")
     ] = None,
     devices: Annotated[
-        list[str] | None, typer.Option("--to", help="An enrollment; may be repeated.", metavar="ID")
+        list[str] | None,
+        typer.Option("--to", metavar="ID", callback=by_serial_number, help=f"{ONE} May be repeated."),
     ] = None,
     everybody: Annotated[bool, typer.Option("--all", help="All devices that meet the conditions.")] = False,
     remove: Annotated[bool, typer.Option(help="Take away what is in the blueprints no more.")] = False,

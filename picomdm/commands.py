@@ -13,6 +13,7 @@ import typer
 from picomdm.admin_api import path_part
 from picomdm.command_fields import FORMS, fields_of, is_field
 from picomdm.context import JSON, Operator, operator_of
+from picomdm.devices import Id, Ids
 from picomdm.durations import seconds_of
 from picomdm.errors import CommandLineError, RefusedError, SetupError
 from picomdm.request_types import did_you_mean, request_types
@@ -41,7 +42,7 @@ app.add_typer(send_app, name="send")
 def send(
     context: typer.Context,
     *,
-    enrollment_id: Annotated[str, typer.Argument(metavar="ID", help="The UDID, or another enrollment's id.")],
+    enrollment_id: Id,
     request_type: Annotated[
         str | None, typer.Argument(help="Apple's name of the command, such as DeviceInformation.")
     ] = None,
@@ -106,7 +107,7 @@ def _queue(operator: Operator, document: dict[str, Any]) -> Any:  # noqa: ANN401
 def list_commands(
     context: typer.Context,
     *,
-    enrollment_id: Annotated[str, typer.Argument(metavar="ID", help="The UDID, or another enrollment's id.")],
+    enrollment_id: Id,
     limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 1_000,
     _json: JSON = False,
 ) -> None:
@@ -178,7 +179,7 @@ def jobs(
 def cancel(
     context: typer.Context,
     *,
-    enrollment_id: Annotated[str, typer.Argument(metavar="ID", help="The UDID, or another enrollment's id.")],
+    enrollment_id: Id,
     command_uuid: Annotated[str, typer.Argument(help="As `picomdm commands list` shows it.")],
     _json: JSON = False,
 ) -> None:
@@ -193,7 +194,7 @@ def cancel(
 def clear(
     context: typer.Context,
     *,
-    enrollment_ids: Annotated[list[str], typer.Argument(metavar="ID", help="UDIDs, or other enrollments' ids.")],
+    enrollment_ids: Ids,
     with_users: Annotated[bool, typer.Option("--with-users", help="Also what waits for the users of devices.")] = False,
     _json: JSON = False,
 ) -> None:
@@ -212,7 +213,7 @@ def clear(
 def results(
     context: typer.Context,
     *,
-    enrollment_id: Annotated[str, typer.Argument(metavar="ID", help="The UDID, or another enrollment's id.")],
+    enrollment_id: Id,
     command_uuid: Annotated[
         str | None, typer.Argument(help="One command: its whole report is shown, which may hold secrets.")
     ] = None,

@@ -44,5 +44,7 @@ def _speak_json(context: typer.Context, value: bool) -> bool:  # noqa: FBT001 - 
     return value
 
 
-JSON = Annotated[bool, typer.Option("--json", callback=_speak_json, help="Answer with JSON, for programs.")]
+JSON = Annotated[
+    bool, typer.Option("--json", callback=_speak_json, is_eager=True, help="Answer with JSON, for programs.")
+]
 """``--json``, for a parameter ``_json`` that its command does not read: the callback tells the terminal."""

@@ -7,13 +7,13 @@ import typer
 
 from picomdm.admin_api import path_part
 from picomdm.context import JSON, operator_of
+from picomdm.devices import ONE, Id, Ids, by_serial_number
 from picomdm.errors import RefusedError, SetupError
 
 app: Final = typer.Typer(help="List enrollments, block them, forget them.", no_args_is_help=True)
 _PATH: Final = "/v2/enrollments"
 _PUSHED: Final = frozenset({207, 500})
 _PUSHES_AT_ONCE: Final = 100
-_ID: Final = typer.Argument(metavar="ID", help="The UDID or EnrollmentID, with :user for a user channel.")
 
 
 @app.command("list")
@@ -71,7 +71,7 @@ def list_enrollments(
 def show(
     context: typer.Context,
     *,
-    enrollment_id: Annotated[str, _ID],
+    enrollment_id: Id,
     _json: JSON = False,
 ) -> None:
     """Show what is known of one enrollment."""
@@ -106,13 +106,13 @@ def show(
 
 
 @app.command()
-def block(context: typer.Context, *, enrollment_id: Annotated[str, _ID], _json: JSON = False) -> None:
+def block(context: typer.Context, *, enrollment_id: Id, _json: JSON = False) -> None:
     """Have a device un-enroll, and let it in no more."""
     _set_block(context, "PUT", enrollment_id, blocked=True)
 
 
 @app.command()
-def unblock(context: typer.Context, *, enrollment_id: Annotated[str, _ID], _json: JSON = False) -> None:
+def unblock(context: typer.Context, *, enrollment_id: Id, _json: JSON = False) -> None:
     """Let a device come back that was blocked; it has to enroll again."""
     _set_block(context, "DELETE", enrollment_id, blocked=False)
 
@@ -121,7 +121,7 @@ def unblock(context: typer.Context, *, enrollment_id: Annotated[str, _ID], _json
 def delete(
     context: typer.Context,
     *,
-    enrollment_ids: Annotated[list[str], typer.Argument(metavar="ID", help="UDIDs, or other enrollments' ids.")],
+    enrollment_ids: Ids,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     _json: JSON = False,
 ) -> None:
@@ -142,7 +142,9 @@ def delete(
 def push(
     context: typer.Context,
     *,
-    enrollment_ids: Annotated[list[str] | None, typer.Argument(metavar="ID", help="The enrollments to wake.")] = None,
+    enrollment_ids: Annotated[
+        list[str] | None, typer.Argument(metavar="ID", callback=by_serial_number, help=ONE)
+    ] = None,
     everybody: Annotated[bool, typer.Option("--all", help="Wake all that may receive commands.")] = False,
     types: Annotated[
         list[str] | None, typer.Option("--type", help="Wake those of this type (Device, User, …); may be repeated.")

@@ -6,13 +6,13 @@ import typer
 
 from picomdm.admin_api import path_part
 from picomdm.context import JSON, operator_of
+from picomdm.devices import Id, Ids
 from picomdm.errors import RefusedError
 
 app: Final = typer.Typer(help="See what devices have told of themselves.", no_args_is_help=True)
 escrow: Final = typer.Typer(help="Read recovery keys and PINs that are escrowed.", no_args_is_help=True)
 _PATH: Final = "/v2/inventory"
 _ESCROW: Final = "/v2/escrow"
-Id = Annotated[str, typer.Argument(metavar="ID", help="The device's UDID or EnrollmentID.")]
 Owner = Annotated[str, typer.Argument(metavar="SERIAL", help="The device's serial number; where it has none, its ID.")]
 
 
@@ -143,7 +143,7 @@ def search(
 def refresh(
     context: typer.Context,
     *,
-    enrollment_ids: Annotated[list[str], typer.Argument(metavar="ID", help="The devices to ask.")],
+    enrollment_ids: Ids,
     _json: JSON = False,
 ) -> None:
     """Ask devices anew."""

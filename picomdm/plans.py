@@ -8,6 +8,7 @@ import typer
 
 from picomdm import inventory
 from picomdm.context import JSON, operator_of
+from picomdm.devices import Id, Ids
 
 app: Final = typer.Typer(help="See what devices are being brought to.", no_args_is_help=True)
 _PATH: Final = "/v2/plans"
@@ -53,7 +54,7 @@ def list_plans(
 def show(
     context: typer.Context,
     *,
-    enrollment_id: Annotated[str, typer.Argument(help="The device's UDID or EnrollmentID.")],
+    enrollment_id: Id,
     _json: JSON = False,
 ) -> None:
     """Show the plans of a device, with their steps."""
@@ -96,7 +97,7 @@ def start_plans(
             "certificate_profile or command_plan.",
         ),
     ],
-    enrollment_ids: Annotated[list[str], typer.Argument(metavar="ID", help="The devices.")],
+    enrollment_ids: Ids,
     options: Annotated[
         list[str] | None,
         typer.Option(

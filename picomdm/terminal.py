@@ -20,6 +20,11 @@ _COLUMNS: Final = 1_000
 _NOTHING: Final = "[dim]-[/dim]"
 _UNITS: Final = (("day", 86_400), ("hour", 3_600), ("minute", 60))
 
+_HINTS: Final = {
+    "unknown_enrollment": "Is it a serial number? Then say serial:C02XXXX. `picomdm enrollments list` shows both.",
+}
+"""What helps, by the code of the error: what the server says is for users of its API, too."""
+
 Cell = str | int | bool | None
 
 
@@ -100,6 +105,8 @@ class Terminal:
         self._err.print(
             f"[bold red]error:[/bold red] {escape(error.message)} [dim]({escape(error.code + place)})[/dim]"
         )
+        if hint := _HINTS.get(error.code):
+            self._err.print(f"[dim]{escape(hint)}[/dim]")
 
     def ago(self, instant: str | None) -> str | None:
         """Return how long ago, or in how long, an instant (RFC 3339) is."""

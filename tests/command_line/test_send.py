@@ -35,6 +35,22 @@ def test_a_command_is_sent_by_its_own_sub_command_to_a_serial_number(mac: FleetD
     assert command["Command"] == {"RequestType": "DeviceLock", "PIN": "123456"}
 
 
+def test_a_device_is_named_by_its_serial_number_wherever_an_id_is_taken(
+    mac: FleetDevice, picomdm: CommandLine, fleet: Fleet
+) -> None:
+    enrolled(fleet, "MAC-0", "C02AAAA1").check_out()
+
+    assert picomdm("enrollments", "show", "serial:C02AAAA1", "--json").document["id"] == "MAC-1"
+    assert picomdm("commands", "send", "serial:C02AAAA1", "ProfileList", "--json").document["id"] == "MAC-1"
+    assert mac.idle() is not None
+    assert "MAC-1" in picomdm("push", "serial:C02AAAA1").out
+    assert json.loads(picomdm("plans", "show", "serial:C02B", "--json").err)["code"] == "unknown_serial_number"
+    assert "serial:" in picomdm("plans", "show", "C02AAAA1").err
+    enrolled(fleet, "MAC-2", "C02AAAA1")
+    several = picomdm("commands", "list", "serial:C02AAAA1").err
+    assert ("MAC-0" in several, "MAC-1" in several, "MAC-2" in several) == (False, True, True)
+
+
 @pytest.mark.usefixtures("mac")
 def test_who_mistypes_a_request_type_is_told_what_is_alike(picomdm: CommandLine) -> None:
     assert "restart-device" in picomdm("commands", "send", "restart", "--to", "MAC-1").err
