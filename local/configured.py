@@ -4,10 +4,10 @@
 Its steps are of the same kind as those of :mod:`local.life`, and go on with whoever took part there.
 """
 
-import base64
 import hashlib
 import json
 import plistlib
+import secrets
 import ssl
 import time
 from typing import Any, Final
@@ -52,13 +52,15 @@ def upload_app(life: Life) -> str:
 
 def write_blueprint(life: Life) -> str:
     """The administrator says what a Mac of the classroom shall have: an account, the profile, the app."""
-    hashed = plistlib.dumps({"SALTED-SHA512-PBKDF2": {"entropy": b"e", "salt": b"s", "iterations": 30_000}})
-    user = {"user_shortname": "teacher", "user_longname": "Teacher", "password_hash": base64.b64encode(hashed).decode()}
-    answer = life.administrator.request("PUT", "/v1/users", document={"user": user}, note="teacher")
+    password = life.world.directory / "teacher"
+    password.touch(mode=0o600)
+    password.write_text(secrets.token_urlsafe())
+    teacher = ("teacher", "--full-name", "Teacher", "--password-file", str(password))
+    account = life.administrator.picomdm("users", "set", *teacher)
     content = {
         "profiles": [PROFILE],
         "apps": [{"app": APP}],
-        "users": [answer.json()["user"]["uuid"]],
+        "users": [account["uuid"]],
         "conditions": {"tags": [BLUEPRINT]},
     }
     file = life.world.directory / "classroom.json"

@@ -245,7 +245,8 @@ def _guide(stage: Stage, udid: str, progress: Progress) -> None:
             f"{command} inventory refresh {udid}; sleep 3; {command} inventory show {udid} --apps"
         ),
         "Let the deployment be examined, by AWS' root user, who may look everywhere:": (
-            f"AWS_ACCESS_KEY_ID={ROOT_KEYS[0]} AWS_SECRET_ACCESS_KEY={ROOT_KEYS[1]} {command} doctor"
+            f"AWS_ACCESS_KEY_ID={ROOT_KEYS[0]} AWS_SECRET_ACCESS_KEY={ROOT_KEYS[1]} "
+            f"SSL_CERT_FILE={_short(world.trust)} {command} doctor"
         ),
         "Enroll another simulated device, that stays until Ctrl-C:": (
             f"{python} -m local.device --model mac --trust {_short(world.trust)} --apns {world.apns_control} "

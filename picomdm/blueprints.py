@@ -196,10 +196,12 @@ def _show_previews(operator: Operator, previews: list[dict[str, Any]]) -> None:
 
 
 def _uuids_of(operator: Operator, names: list[str]) -> list[str]:
-    known = {user["user_shortname"]: str(user["uuid"]) for user in users.stored(operator.api)}
-    if missing := [name for name in names if name not in known]:
-        raise RefusedError(f"There is no account {missing[0]}: picomdm users set {missing[0]}", code="unknown_user")
-    return [known[name] for name in names]
+    uuids = []
+    for name, user in users.named(operator.api, names).items():
+        if user is None:
+            raise RefusedError(f"There is no account {name}. Make it: picomdm users set {name}", code="unknown_user")
+        uuids.append(str(user["uuid"]))
+    return uuids
 
 
 def _read(file: str) -> dict[str, Any]:

@@ -20,6 +20,8 @@ class DeviceAddress:
     status: int | None = None
     not_after: datetime | None = None
     trouble: str | None = None
+    not_trusted: bool = False
+    """It is its certificate that is the trouble."""
 
 
 def look_at(url: str) -> DeviceAddress:
@@ -32,7 +34,8 @@ def look_at(url: str) -> DeviceAddress:
                 ends += _ends(answer)
                 status = answer.status_code
         except httpx.HTTPError as error:
-            return DeviceAddress(trouble=f"does not answer: {error}")
+            not_trusted = "CERTIFICATE_VERIFY_FAILED" in str(error)
+            return DeviceAddress(trouble=f"does not answer: {error}", not_trusted=not_trusted)
     return DeviceAddress(status, ends[0] if ends else None)
 
 

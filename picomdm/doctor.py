@@ -5,10 +5,12 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from http import HTTPStatus
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import typer
 from rich.markup import escape
 
+from picomdm.basic import LOOPBACK
 from picomdm.context import JSON, Operator, operator_of
 from picomdm.device_address import look_at
 from picomdm.errors import CommandLineError
@@ -97,6 +99,10 @@ def _examine_device_address(operator: Operator) -> Iterator[Finding]:
     if address is None:
         return
     found = look_at(address)
+    if found.not_trusted and urlsplit(address).hostname in LOOPBACK:
+        authority = "its certificate is of an authority of this machine's own: SSL_CERT_FILE would name it"
+        yield Finding("device address", well=None, found=f"{address}: {authority}")
+        return
     left = found.not_after - operator.terminal.now() if found.not_after else None
     well = found.status == HTTPStatus.OK and (left is None or left > _RENEW_BEFORE)
     ends = f", certificate ends in {left.days} days" if left else ""

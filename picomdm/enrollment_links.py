@@ -59,19 +59,21 @@ def links(context: typer.Context, *, _json: JSON = False) -> None:
     operator = operator_of(context)
     terminal = operator.terminal
     found = list(operator.api.entries(_PATH, "enrollment_links"))
+    # A topic is long, and most deployments have one.
+    topics = ("TOPIC",) if len({entry["topic"] for entry in found}) > 1 else ()
     terminal.answer(
         {"enrollment_links": found},
         lambda: terminal.table(
-            ("ID", "STATE", "ENDS", "USES", "TOPIC", "NOTE", "ONLY FOR"),
+            ("ID", "STATE", "ENDS", "USES", "NOTE", "ONLY FOR", *topics),
             [
                 (
                     entry["id"],
                     _state(entry, terminal.now()),
                     terminal.ago(entry["expires_at"]),
                     f"{entry['uses']} of {entry['max_uses'] or 'any'}",
-                    entry["topic"],
                     entry["note"],
                     _devices(entry["serial_numbers"]),
+                    *(entry[name.lower()] for name in topics),
                 )
                 for entry in found
             ],

@@ -1,12 +1,13 @@
 """``picomdm enrollments``, ``picomdm push``: enrollments, and waking them."""
 
+import time
 from itertools import islice
 from typing import Annotated, Any, Final
 
 import typer
 
 from picomdm.admin_api import path_part
-from picomdm.context import JSON, operator_of
+from picomdm.context import JSON, Operator, operator_of
 from picomdm.devices import ONE, Id, Ids, by_serial_number
 from picomdm.errors import RefusedError, SetupError
 
@@ -14,6 +15,7 @@ app: Final = typer.Typer(help="List enrollments, block them, forget them.", no_a
 _PATH: Final = "/v2/enrollments"
 _PUSHED: Final = frozenset({207, 500})
 _PUSHES_AT_ONCE: Final = 100
+_POLL_SECONDS: Final = 1.0
 
 
 @app.command("list")
@@ -160,7 +162,9 @@ def push(
         raise typer.BadParameter("Name enrollments, or say --all, --type or --topic.")
     if not enrollment_ids:
         job = operator.api.request("POST", "/v2/pushes", document={name: each for name, each in many.items() if each})
-        terminal.answer(job, lambda: terminal.note(f"They are being woken: GET /v2/pushes/{job['id']} tells how far."))
+        if not terminal.as_json:
+            job = _await_pushes(operator, job)
+        terminal.answer(job, lambda: terminal.say(f"Woken: {job['woken']}. Not woken: {job['not_woken']}."))
         return
     status: dict[str, dict[str, Any]] = {}
     with terminal.progress("Waking …"):
@@ -180,6 +184,15 @@ def push(
     )
     if any("push_error" in outcome for outcome in status.values()):
         raise typer.Exit(1)
+
+
+def _await_pushes(operator: Operator, job: dict[str, Any]) -> dict[str, Any]:
+    with operator.terminal.progress("Waking …") as tell:
+        while job["state"] == "running":
+            time.sleep(_POLL_SECONDS)
+            job = operator.api.get(f"/v2/pushes/{path_part(job['id'])}")
+            tell(f"Waking: {job['progress']:.0%}, {job['woken']} enrollments …")
+    return job
 
 
 def _set_block(context: typer.Context, method: str, enrollment_id: str, *, blocked: bool) -> None:

@@ -5,7 +5,7 @@ import os
 import plistlib
 import sys
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -13,7 +13,7 @@ import typer
 
 from picomdm.admin_api import AdminAPI
 from picomdm.context import JSON, operator_of
-from picomdm.errors import SetupError
+from picomdm.errors import RefusedError, SetupError
 from picomdm.files import read_file
 
 app: Final = typer.Typer(help="Keep accounts that are made on Macs while these are set up.", no_args_is_help=True)
@@ -40,13 +40,14 @@ def set_(
     hidden: Annotated[bool, typer.Option("--hidden", help="The login window does not show it.")] = False,
     _json: JSON = False,
 ) -> None:
-    """Keep an account, in place of the one of its name. Macs that have it keep theirs as it is."""
+    """Keep an account, in place of the one of its name (or UUID). Macs that have it keep theirs as it is."""
     operator = operator_of(context)
     password = _password(password_file)
-    known = next((user for user in stored(operator.api) if user["user_shortname"] == name), None)
+    known = named(operator.api, [name])[name]
+    short_name = known["user_shortname"] if known else name
     user = {
-        "user_shortname": name,
-        "user_longname": full_name or name,
+        "user_shortname": short_name,
+        "user_longname": full_name or short_name,
         "password_hash": b64encode(_hashed(password)).decode(),
         "hidden": hidden,
     }
@@ -56,7 +57,7 @@ def set_(
     answer = operator.api.request("PUT", _PATH, document={"user": user}, repeatable=known is not None)
 
     def show() -> None:
-        operator.terminal.say(f"Kept {name}.")
+        operator.terminal.say(f"Kept {short_name}.")
         operator.terminal.note("[dim]Give it to Macs: picomdm blueprints set NAME --user …[/dim]")
 
     operator.terminal.answer(_told(answer["user"]), show)
@@ -75,6 +76,24 @@ def list_users(context: typer.Context, *, _json: JSON = False) -> None:
             empty="No accounts. Make one with: picomdm users set NAME",
         ),
     )
+
+
+def named(api: AdminAPI, names: Sequence[str]) -> dict[str, dict[str, Any] | None]:
+    """Return by each short name, or UUID, the account that has it, or None.
+
+    Raises :class:`~picomdm.errors.RefusedError` where several are called alike, as MicroMDM's API lets them.
+    """
+    known = list(stored(api))
+    found: dict[str, dict[str, Any] | None] = {}
+    for name in names:
+        fitting = [user for user in known if name in (user["user_shortname"], user["uuid"])]
+        if len(fitting) > 1:
+            raise RefusedError(
+                f"{len(fitting)} accounts are called {name}: say which by its UUID, as `picomdm users list` shows it.",
+                code="several_users",
+            )
+        found[name] = fitting[0] if fitting else None
+    return found
 
 
 def stored(api: AdminAPI) -> Iterator[dict[str, Any]]:

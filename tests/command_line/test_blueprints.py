@@ -15,6 +15,7 @@ from local.emulator import Emulator
 from local.packages import package
 from mdmlib import runtime
 from mdmlib.services.blueprint_plans import Wanted
+from mdmlib.services.micromdm_users import User
 from mdmlib.settings import Settings
 from tests.admin_server import AdminServer
 from tests.command_lines import CommandLine
@@ -74,6 +75,9 @@ def test_accounts_are_kept_by_their_names_and_given_to_macs(works: Works, picomd
 
     assert picomdm("blueprints", "set", "macs", "--user", "teacher").code == 0
     assert json.loads(picomdm("blueprints", "show", "macs").out)["users"] == [first["uuid"]]
+    runtime.micromdm_users().put(User(user_shortname="teacher"))
+    assert "2 accounts" in picomdm("blueprints", "set", "macs", "--user", "teacher").err
+    assert picomdm("blueprints", "set", "macs", "--user", first["uuid"]).code == 0
     assert "picomdm users set pupil" in picomdm("blueprints", "set", "macs", "--user", "pupil").err
 
 
