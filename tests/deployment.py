@@ -131,7 +131,10 @@ class Resources:
     def _name(self, kind: str, create: Callable[[str], object]) -> str:
         if kind not in self._names:
             name = f"{kind}-{uuid4().hex[:12]}"
+            changed = set(self._changed)
             create(name)
+            # An archive is made of a bus, which is as it was.
+            self._changed = changed
             self._names[kind] = name
         return self._names[kind]
 

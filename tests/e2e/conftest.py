@@ -10,8 +10,10 @@
 ``make_device``           test     makes simulated devices; none may have anything to complain about in the end
 ``enroll``                test     makes a device and enrolls it with ``link``
 ``queue``                 test     queues a command for an enrollment; returns its CommandUUID
+``start_anew``            session  starts functions anew, so that nothing is left of what they kept in memory; each
+                                   time costs seconds
 ``setting``               test     sets variables of a function's environment, as a deployment with other parameters:
-                                   it starts anew, so that nothing is left of what it kept in memory
+                                   it starts anew, and once more at the end
 ========================  =======  ==================================================================================
 
 At the end, Apple's services must have seen nothing that they would have objected to, and webhooks nothing
@@ -150,6 +152,20 @@ def queue(administrator: Administrator) -> Callable[..., str]:
         return command_uuid
 
     return queue
+
+
+@pytest.fixture(scope="session")
+def start_anew(stack: Stack) -> Callable[..., None]:
+    functions = stack.emulator.lambda_
+
+    def start_anew(*names: str) -> None:
+        for name in names:
+            function = f"{stack.name}-{name}"
+            variables = functions.get_function_configuration(FunctionName=function)["Environment"]["Variables"]
+            changed = variables | {"STARTED_ANEW": str(uuid.uuid4())}
+            functions.update_function_configuration(FunctionName=function, Environment={"Variables": changed})
+
+    return start_anew
 
 
 @pytest.fixture

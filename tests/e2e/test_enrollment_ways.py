@@ -63,10 +63,13 @@ def factory(tmp_path_factory: pytest.TempPathFactory) -> DeviceAuthority:
 
 
 @pytest.fixture(scope="module")
-def trusted_factory(factory: DeviceAuthority, admin: Admin, ready_for_enrollment: None) -> Iterator[DeviceAuthority]:
+def trusted_factory(
+    factory: DeviceAuthority, admin: Admin, start_anew: Callable[..., None], ready_for_enrollment: None
+) -> Iterator[DeviceAuthority]:
     """The administrator trusts the factory, by the certificate that is signed with SHA-1."""
     path = "/v2/device-certificate-authorities/phones"
     admin("PUT", path, body=factory.certificate("sha1").read_bytes())
+    start_anew("enroll")
     yield factory
     admin("DELETE", path)
 
@@ -260,17 +263,34 @@ def test_the_identity_of_over_the_air_enrollment_enrolls_nothing_by_itself(make_
 # Account-driven
 
 
-@dataclass(frozen=True)
+@dataclass
 class Organization:
-    """An organization: its issuer, and what its administrator asks for."""
+    """An organization: its issuer, and what its administrator asks for.
+
+    The function that enrolls devices keeps for a minute what it has read. It starts anew when that is not so any more,
+    and only then, for it takes seconds.
+    """
 
     issuer: Mapping[str, Any]
     admin: Admin
+    start_anew: Callable[..., None]
+    known: Mapping[str, Any] | None = None
+    """What the function has read, or will read when it is asked; None: that nobody signs in."""
 
     def lets_people_sign_in(self, **options: Any) -> None:
         """Set how people enroll."""
-        known = {"issuer": self.issuer["issuer"], "audiences": [self.issuer["audience"]]}
-        self.admin("PUT", ACCOUNT_DRIVEN, known | options)
+        wanted = {"issuer": self.issuer["issuer"], "audiences": [self.issuer["audience"]]} | options
+        if wanted != self.known:
+            self.admin("PUT", ACCOUNT_DRIVEN, wanted)
+            self.start_anew("enroll")
+            self.known = wanted
+
+    def lets_nobody_sign_in(self) -> None:
+        """Forget how people enrolled."""
+        if self.known is not None:
+            self.admin("DELETE", ACCOUNT_DRIVEN)
+            self.start_anew("enroll")
+            self.known = None
 
     def signs(self, **changes: Any) -> None:
         """Let the issuer make other tokens."""
@@ -289,19 +309,26 @@ def issuer(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[M
     program.stop()
 
 
+@pytest.fixture(scope="module")
+def any_organization(
+    issuer: Mapping[str, Any], admin: Admin, start_anew: Callable[..., None], ready_for_enrollment: None
+) -> Iterator[Organization]:
+    organization = Organization(issuer, admin, start_anew)
+    yield organization
+    organization.lets_nobody_sign_in()
+
+
 @pytest.fixture
-def organization(issuer: Mapping[str, Any], admin: Admin, afresh: None) -> Iterator[Organization]:
+def organization(any_organization: Organization) -> Organization:
     """The organization ``example.org``: phones are their users' own, Macs are its own."""
-    organization = Organization(issuer, admin)
-    organization.signs(claims={}, algorithm="RS256")
-    organization.lets_people_sign_in(
+    any_organization.signs(claims={}, algorithm="RS256")
+    any_organization.lets_people_sign_in(
         method="apple-as-web",
-        sign_in_url=issuer["sign_in"],
+        sign_in_url=any_organization.issuer["sign_in"],
         domains=["example.org"],
         mode_by_model_family={"Mac": "device"},
     )
-    yield organization
-    admin("DELETE", ACCOUNT_DRIVEN)
+    return any_organization
 
 
 @pytest.fixture
@@ -409,7 +436,8 @@ def test_an_account_of_another_domain_enrolls_nowhere(make_personal: MakeDevice,
     assert json.loads(refused.value.body)["code"] == "com.apple.well-known.failed"
 
 
-def test_where_nobody_signs_in_nothing_is_discovered(make_personal: MakeDevice, afresh: None) -> None:
+def test_where_nobody_signs_in_nothing_is_discovered(make_personal: MakeDevice, any_organization: Organization) -> None:
+    any_organization.lets_nobody_sign_in()
     with pytest.raises(ServerRefused) as refused:
         make_personal().enroll_with_account(ADA.user, ADA)
     assert (refused.value.what, refused.value.status) == ("well-known", 404)
@@ -475,6 +503,8 @@ def test_an_issuer_may_change_its_keys(make_personal: MakeDevice, organization: 
     # The old keys are kept for a minute at least, so that made-up tokens cost the issuer nothing.
     with pytest.raises(ServerRefused):
         make_personal().enroll_with_account(BOB.user, BOB)
+    # And then they are forgotten.
+    organization.start_anew("enroll")
 
 
 # What is not offered

@@ -18,15 +18,8 @@ MakeDevice = Callable[..., SimulatedDevice]
 AUTHORITIES = "/v2/certificate-authorities"
 
 
-@pytest.fixture
-def anew(setting: Callable[..., None]) -> Callable[[str], None]:
-    """Let all functions that know authorities forget them; tell another ``time`` each time."""
-
-    def anew(time: str) -> None:
-        for function in ("enroll", "checkin", "connect"):
-            setting(function, STARTED_ANEW=time)
-
-    return anew
+KNOW_AUTHORITIES = ("enroll", "checkin", "connect")
+"""Functions that keep for minutes which authorities there are, and what they revoked."""
 
 
 def issuer_of(device: SimulatedDevice) -> x509.Name:
@@ -34,11 +27,11 @@ def issuer_of(device: SimulatedDevice) -> x509.Name:
 
 
 def test_what_the_old_authority_issued_is_trusted_and_renewed_by_the_new_one(
-    administrator: Administrator, enroll: MakeDevice, anew: Callable[[str], None]
+    administrator: Administrator, enroll: MakeDevice, start_anew: Callable[..., None]
 ) -> None:
     old = enroll()
     prepared = administrator.request("POST", AUTHORITIES, document={}).json()
-    anew("prepared")
+    start_anew(*KNOW_AUTHORITIES)
 
     following = old.next_authority()
     assert following.fingerprint(SHA256()).hex() == prepared["certificates"][0]["sha256"]
@@ -46,7 +39,7 @@ def test_what_the_old_authority_issued_is_trusted_and_renewed_by_the_new_one(
 
     path = f"{AUTHORITIES}/{prepared['name']}/activation"
     assert administrator.request("PUT", path, document={}).status_code == 200
-    anew("activated")
+    start_anew(*KNOW_AUTHORITIES)
 
     assert old.connect() == []
     old.renew_identity()
@@ -55,7 +48,7 @@ def test_what_the_old_authority_issued_is_trusted_and_renewed_by_the_new_one(
 
 
 def test_a_device_whose_certificate_is_revoked_is_let_in_no_more(
-    administrator: Administrator, stack: Stack, enroll: MakeDevice, anew: Callable[[str], None]
+    administrator: Administrator, stack: Stack, enroll: MakeDevice, start_anew: Callable[..., None]
 ) -> None:
     device, other = enroll(), enroll()
     document = {"enrollment_id": device.udid, "reason": "key_compromise"}
@@ -63,7 +56,7 @@ def test_a_device_whose_certificate_is_revoked_is_let_in_no_more(
         "certificate_revocations"
     ]
     assert revoked["sha256"] == device.identity.certificate.fingerprint(SHA256()).hex()
-    anew("revoked")
+    start_anew(*KNOW_AUTHORITIES)
 
     # 400, never 401: the device is not to un-enroll for it.
     with pytest.raises(ServerRefused, match="400"):

@@ -22,10 +22,10 @@ def life(world: World) -> Iterator[Life]:
     life.close()
 
 
-@pytest.fixture
-def enroll_function_begins_anew(setting: Callable[..., None]) -> None:
+@pytest.fixture(scope="module")
+def enroll_function_begins_anew(start_anew: Callable[..., None]) -> None:
     """It keeps for a minute by whom genuine devices are known."""
-    setting("enroll", STARTED_ANEW="zero touch")
+    start_anew("enroll")
 
 
 @pytest.mark.usefixtures("enroll_function_begins_anew")
