@@ -25,6 +25,9 @@ PARAMETERS ?=
 FUZZ_SECONDS ?= 60
 TARGETS ?=
 
+# Tests start hundreds of our programs: what they import is compiled once, also where the environment would have it otherwise.
+unexport PYTHONDONTWRITEBYTECODE
+
 # For `make test`: what pytest is given, as in  make test TESTS="tests/unit -k plist", and how many processes share the work.
 TESTS ?=
 PROCESSES ?= 2

@@ -6,6 +6,7 @@
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from importlib.metadata import version as version_of
 from typing import Annotated, Any, Final
 
@@ -227,13 +228,19 @@ def _name_arguments(command: Any) -> None:  # noqa: ANN401 - typer's click is pr
             parameter.metavar = parameter.name.upper()
 
 
+@cache
+def _commands() -> Any:  # noqa: ANN401 - typer's click is private
+    # Reading all commands from their signatures takes longer than most of them do.
+    command = typer.main.get_command(app)
+    _name_arguments(command)
+    return command
+
+
 def run(arguments: Sequence[str]) -> int:
     """Run the command line and return its exit code."""
     operator = Operator()
-    command = typer.main.get_command(app)
-    _name_arguments(command)
     try:
-        command.main(args=list(arguments), prog_name="picomdm", obj=operator)
+        _commands().main(args=list(arguments), prog_name="picomdm", obj=operator)
     except CommandLineError as error:
         operator.terminal.failure(error)
         return error.exit_code
