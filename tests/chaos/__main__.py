@@ -26,7 +26,7 @@ from tests.chaos.workers import WORKERS
 
 LANES = 5
 FUNCTIONS = ("enroll", "checkin", "connect", "commands")
-WORKING_FUNCTIONS = ("push", "webhook", "housekeeping")
+WORKING_FUNCTIONS = ("push", "webhook", "housekeeping", "workflow")
 
 
 @contextmanager

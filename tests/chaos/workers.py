@@ -3,10 +3,13 @@
 Nobody waits for their answer. What goes wrong comes back by its queue, so each kind waits for what it is all about.
 """
 
+import base64
+import plistlib
 import time
+import uuid
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 from local.aws_proxy import Disturbance, Error
 from local.device import Answer
@@ -103,17 +106,17 @@ class _Webhook(_OfWorker):
     function = "webhook"
 
     def ask(self) -> None:
-        uuid = self.queue("ProfileList")
+        queued = self.queue("ProfileList")
         command = self.device.idle()
         assert command is not None
-        assert command.uuid == uuid
+        assert command.uuid == queued
         assert self.device.channel.report(command, Answer(fields={"ProfileList": ["x" * self.padding]})) is None
-        self.until(lambda: self._is_told(uuid), "the customer was not told")
+        self.until(lambda: self._is_told(queued), "the customer was not told")
 
     padding: ClassVar[int] = 0
 
-    def _is_told(self, uuid: str) -> bool:
-        return self.site.ledger.hears("mdm.Connect", seconds=0, command_uuid=uuid)
+    def _is_told(self, command_uuid: str) -> bool:
+        return self.site.ledger.hears("mdm.Connect", seconds=0, command_uuid=command_uuid)
 
 
 class FirstDelivery(_Webhook):
@@ -170,7 +173,7 @@ class Fallback(_OfWorker):
         return self.device.udid
 
     def ask(self) -> None:
-        uuid = self.queue()
+        queued = self.queue()
         down = self.site.proxies["connect"].disturb("events.PutEvents", Error(500), times=None, mark=self.device.udid)
         try:
             self.device.connect()
@@ -178,8 +181,70 @@ class Fallback(_OfWorker):
             down.end()
         assert down.fired
         self.until(
-            lambda: self.site.ledger.hears("mdm.Connect", seconds=0, command_uuid=uuid), "the event was not told of"
+            lambda: self.site.ledger.hears("mdm.Connect", seconds=0, command_uuid=queued), "the event was not told of"
         )
 
 
-WORKERS = (FirstPush, BusyPush, RefusedPush, FirstDelivery, LargeDelivery, BusyReceiver, Sweep, Fallback)
+class PlanOfDevice(_OfWorker):
+    """A device is brought to its blueprint: a profile, then a command, then nothing is left to do."""
+
+    name, function, is_mac = "workflow, a plan", "workflow", True
+
+    @property
+    def mark(self) -> str | None:
+        return self.device.udid
+
+    def start(self) -> None:
+        super().start()
+        self.blueprint = f"chaos-{uuid.uuid4().hex[:8]}"
+        self._administer("PUT", "/v1/profiles", {"profile": _profile(self.blueprint)})
+        content = {"profiles": [self.blueprint], "commands": [{"request_type": "SecurityInfo"}]}
+        self._administer("PUT", f"/v2/blueprints/{self.blueprint}", content)
+
+    def ask(self) -> None:
+        before = self._plan().get("run")
+        application = {"ids": [self.device.udid], "blueprints": [self.blueprint], "again": True}
+        self._administer("POST", "/v2/blueprint-applications", application)
+        self.until(lambda: self._is_over(before), "the plan does not come to its end")
+
+    def check(self) -> None:
+        plan = self._plan()
+        assert plan["state"] == "done", plan
+        assert {step["state"] for step in plan["steps"]} <= {"done", "unneeded"}, plan
+        self.check_enrolled()
+
+    def _is_over(self, before: str | None) -> bool:
+        self.device.connect()
+        plan = self._plan()
+        return plan.get("run") != before and plan["state"] != "running"
+
+    def _plan(self) -> dict[str, Any]:
+        answer = self._administer("GET", f"/v2/plans?enrollment_id={self.device.udid}")
+        return next((plan for plan in answer["plans"] if plan["kind"] == "blueprints"), {})
+
+    def _administer(self, method: str, path: str, document: object = None) -> dict[str, Any]:
+        answer = self.patience.administer(method, path, document)
+        assert answer.is_success, answer.text
+        return dict(answer.json())
+
+
+def _profile(identifier: str) -> dict[str, str]:
+    clip = {
+        "PayloadType": "com.apple.webClip.managed",
+        "PayloadVersion": 1,
+        "PayloadIdentifier": f"{identifier}.clip",
+        "PayloadUUID": str(uuid.uuid4()).upper(),
+        "Label": "PicoMDM",
+        "URL": "https://example.com/",
+    }
+    profile = {
+        "PayloadType": "Configuration",
+        "PayloadVersion": 1,
+        "PayloadIdentifier": identifier,
+        "PayloadUUID": str(uuid.uuid4()).upper(),
+        "PayloadContent": [clip],
+    }
+    return {"Identifier": identifier, "Mobileconfig": base64.b64encode(plistlib.dumps(profile)).decode()}
+
+
+WORKERS = (FirstPush, BusyPush, RefusedPush, FirstDelivery, LargeDelivery, BusyReceiver, Sweep, Fallback, PlanOfDevice)
