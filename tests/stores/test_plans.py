@@ -613,6 +613,42 @@ def test_a_job_whose_message_was_lost_goes_on(works: Works) -> None:
     assert (done.state, done.begun) == ("done", 5)
 
 
+def test_a_job_that_is_done_again_does_not_undo_what_was_asked_for_meanwhile(works: Works) -> None:
+    device = mac(works)
+    blueprint(works)
+    wanted = Wanted(("everybody",), again=True)
+    runs = []
+    for _ in range(3):
+        runs.append(works.jobs.start(wanted, ids=[str(device)]).name)
+        works.work()
+        Obedient(works, device).obey()
+
+    # The functions that did the former ones died before they noted it.
+    for run in runs[:2]:
+        assert works.blueprint_plans.apply(str(device), wanted, run=run, cause="request")
+    plan = works.plan(device)
+    assert (plan.item.run, plan.state) == (runs[2], "done")
+    assert device.idle() is None
+
+
+def test_a_run_that_nobody_remembers_begins_again_with_commands_of_its_own(works: Works) -> None:
+    device = mac(works)
+    blueprint(works)
+    wanted = Wanted(("everybody",), again=True)
+    runs = []
+    for _ in range(2):
+        runs.append(works.jobs.start(wanted, ids=[str(device)]).name)
+        works.work()
+        Obedient(works, device).obey()
+    works.plan(device).item.update([tables.Plan.former_runs.remove()])
+
+    works.blueprint_plans.apply(str(device), wanted, run=runs[0], cause="request")
+    works.work()
+    assert Obedient(works, device).obey()
+    plan = works.plan(device)
+    assert (plan.item.run, plan.state) == (runs[0], "done")
+
+
 def test_devices_share_the_commands_of_a_job(works: Works) -> None:
     devices = [mac(works, f"D{number}") for number in range(1, 5)]
     blueprint(works)

@@ -39,6 +39,8 @@ _MOST_AT_ONCE: Final = 40
 
 _PARTS_OF_A_LIFE: Final = 4
 _MOST_TOLD: Final = 20
+_RUNS_REMEMBERED: Final = 20
+"""A message that comes late comes within an hour or two."""
 """Failures in an event."""
 _COUNTED: Final = (StepState.DONE, StepState.UNNEEDED, StepState.FAILED)
 
@@ -95,30 +97,43 @@ class PlanMoves:
         """Queue what comes next and write the plan down; say whether nobody else changed it meanwhile."""
         if turn.item is not None and turn.item.run == turn.run and turn.item.generation != turn.record.generation:
             give_up_cleared(turn.document, at=int(self._now().timestamp()))
-        self._take_next_steps(turn)
         turn.document.moved_by = turn.mover
-        item, outbox = self._written(turn)
-        unchanged = Plan.version == turn.item.version if turn.item is not None else Plan.item.does_not_exist()
-        beside: list[Write] = [Put("plan", item, unchanged)]
-        if outbox is not None:
-            beside.append(Put("outbox", outbox))
-        commands = [command for _, command in turn.commands]
-        try:
-            self._enqueue.enqueue_beside(commands, Live(turn.record, turn.record), beside=beside)
-        except ConditionsFailedError as failed:
-            for name in failed.names:
-                number, _, what = name.partition(" ")
-                if what == "answered" and "plan" not in failed.names:
-                    # Under this name it was sent before, by a run that was overtaken: it gets another one.
-                    turn.document.steps[turn.commands[int(number)][0]].attempts += 1
-                    logger.warning("Command of a plan was answered before", enrollment_id=turn.record.enrollment_id)
-            return False
+        while True:
+            self._take_next_steps(turn)
+            item, outbox = self._written(turn)
+            unchanged = Plan.version == turn.item.version if turn.item is not None else Plan.item.does_not_exist()
+            beside: list[Write] = [Put("plan", item, unchanged)]
+            if outbox is not None:
+                beside.append(Put("outbox", outbox))
+            commands = [command for _, command in turn.commands]
+            try:
+                self._enqueue.enqueue_beside(commands, Live(turn.record, turn.record), beside=beside)
+            except ConditionsFailedError as failed:
+                if not self._rename_answered(turn, failed.names):
+                    return False
+            else:
+                break
         for delay in turn.delays:
             self._workflow_queue.resume_later(turn.record.enrollment_id, turn.kind, turn.run, seconds=delay)
         if commands:
             self._enqueue.tell_of(commands, Live(turn.record, turn.record))
         if outbox is not None:
             self._events.publish_outbox(outbox)
+        return True
+
+    def _rename_answered(self, turn: Turn, failed: frozenset[str]) -> bool:
+        """Take steps again whose commands were answered under their names before; say whether that is all that failed.
+
+        So it is when a run begins once more that was overtaken by so many others that none remembers it.
+        """
+        answered = {number for name in failed for number, _, what in [name.partition(" ")] if what == "answered"}
+        if not answered or len(answered) < len(failed):
+            return False
+        logger.warning("Command of a plan was answered before", enrollment_id=turn.record.enrollment_id)
+        for place in sorted(map(int, answered), reverse=True):
+            number, _command = turn.commands.pop(place)
+            # Its next attempt makes another name.
+            turn.document.steps[number].become(StepState.PENDING, at=int(self._now().timestamp()))
         return True
 
     def remind(self, record: Enrollment, item: Plan, document: PlanDocument) -> None:
@@ -186,6 +201,7 @@ class PlanMoves:
             record.enrollment_id,
             name,
             run=turn.run,
+            former_runs=_former_runs(turn),
             epoch=record.epoch,
             generation=record.generation,
             state=state,
@@ -226,3 +242,13 @@ class PlanMoves:
             "created_at": documents.rfc3339nano(now),
             "plan_event": {name: value for name, value in event.items() if value is not None},
         }
+
+
+def _former_runs(turn: Turn) -> list[str] | None:
+    """Return the runs whose place this one took in the same enrollment; None: there was none."""
+    item = turn.item
+    if item is None or item.epoch != turn.record.epoch:
+        return None
+    if item.run == turn.run:
+        return item.former_runs
+    return [item.run, *(item.former_runs or ())][:_RUNS_REMEMBERED]

@@ -101,7 +101,8 @@ class Plans:
 
         ``draft`` says what is to be done; it is asked again when the device's state changed meanwhile. Before,
         ``begins`` says whether there is anything; what the device has done last of the former plan it may not see yet.
-        ``run`` tells this beginning from others: the same one again only makes sure that the device was woken. Raises
+        ``run`` tells this beginning from others: the same one again only makes sure that the device was woken, and does
+        nothing once another one has taken its place. Raises
         :class:`~mdmlib.errors.NotFoundError` and :class:`~mdmlib.errors.ConflictError` for a device that takes no
         commands.
         """
@@ -111,6 +112,9 @@ class Plans:
             alive = item is not None and item.epoch == record.epoch
             if item is not None and alive and item.run == run:
                 self._moves.remind(record, item, self._open(item))
+                return True
+            if item is not None and alive and run in (item.former_runs or ()):
+                # Somebody asked for another one meanwhile: what comes late, or twice, does not undo that.
                 return True
             item_alive = item if alive else None
             if begins is not None and not begins(self._situation(record, item_alive)):

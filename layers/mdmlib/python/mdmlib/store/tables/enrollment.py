@@ -157,6 +157,9 @@ class Plan(EnrollmentItem, discriminator="plan"):
 
     run = UnicodeAttribute()
     """Tells one beginning of the plan from the next; who begins the same run again finds it begun."""
+    former_runs: ListAttribute[str] = ListAttribute(null=True)
+    """Runs of the same enrollment whose place it took, the last first: they do not come back when they are asked for
+    once more."""
     epoch = NumberAttribute()
     """The device's, under which it began: with the enrollment its plans end."""
     generation = UnicodeAttribute()
