@@ -242,7 +242,7 @@ def _guide(stage: Stage, udid: str, progress: Progress) -> None:
         ),
         "Lock it, and wait for its answer:": f"{command} commands send {udid} DeviceLock message='Hello' --wait 1m",
         "Ask it all that there is to know, and see what it told:": (
-            f"{command} inventory refresh {udid}; sleep 3; {command} inventory show {udid} --apps"
+            f"{command} inventory refresh {udid} --wait 1m; {command} inventory show {udid} --apps"
         ),
         "Let the deployment be examined, by AWS' root user, who may look everywhere:": (
             f"AWS_ACCESS_KEY_ID={ROOT_KEYS[0]} AWS_SECRET_ACCESS_KEY={ROOT_KEYS[1]} "

@@ -12,8 +12,10 @@ from picomdm import users
 from picomdm.admin_api import path_part
 from picomdm.context import JSON, Operator, operator_of
 from picomdm.devices import ONE, by_serial_number
+from picomdm.durations import seconds_of
 from picomdm.errors import RefusedError, SetupError
 from picomdm.files import read_file
+from picomdm.plan_progress import Wait, await_plans, failed, show_plans
 
 app: Final = typer.Typer(help="Say what devices shall have, and bring them to it.", no_args_is_help=True)
 PATH: Final = "/v2/blueprints"
@@ -148,6 +150,7 @@ def apply(
     remove: Annotated[bool, typer.Option(help="Take away what is in the blueprints no more.")] = False,
     again: Annotated[bool, typer.Option(help="Send also what does not differ.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
+    wait: Wait = None,
     _json: JSON = False,
 ) -> None:
     """Bring devices to blueprints."""
@@ -155,6 +158,9 @@ def apply(
     terminal = operator.terminal
     if bool(devices) == everybody:
         raise typer.BadParameter("Name devices with --to, or say --all.")
+    if wait and not devices:
+        raise typer.BadParameter("--wait waits for devices that are named with --to.")
+    seconds = seconds_of(wait) if wait else None
     document = {
         "blueprints": names or None,
         "ids": devices or None,
@@ -174,6 +180,13 @@ def apply(
             time.sleep(_POLL_SECONDS)
             answer = operator.api.get(f"{APPLICATIONS}/{path_part(answer['id'])}")
             tell(f"Plans are being begun: {answer['begun']} …")
+
+    if seconds and devices:
+        ended = await_plans(operator, devices, run=answer["id"], most=answer["begun"], seconds=seconds)
+        terminal.answer(answer | {"plans": ended}, lambda: show_plans(terminal, ended))
+        if failed(ended):
+            raise typer.Exit(1)
+        return
 
     def show() -> None:
         plans, of = answer["begun"], answer["examined"]

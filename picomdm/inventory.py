@@ -7,7 +7,9 @@ import typer
 from picomdm.admin_api import path_part
 from picomdm.context import JSON, operator_of
 from picomdm.devices import Id, Ids
+from picomdm.durations import seconds_of
 from picomdm.errors import RefusedError
+from picomdm.plan_progress import Wait, await_plans, failed, show_plans
 
 app: Final = typer.Typer(help="See what devices have told of themselves.", no_args_is_help=True)
 escrow: Final = typer.Typer(help="Read recovery keys and PINs that are escrowed.", no_args_is_help=True)
@@ -144,10 +146,11 @@ def refresh(
     context: typer.Context,
     *,
     enrollment_ids: Ids,
+    wait: Wait = None,
     _json: JSON = False,
 ) -> None:
     """Ask devices anew."""
-    start(context, "inventory", enrollment_ids, {})
+    start(context, "inventory", enrollment_ids, {}, wait=wait)
 
 
 @escrow.command("list")
@@ -190,25 +193,33 @@ def reveal(
     operator.terminal.answer(revealed, lambda: operator.terminal.plain(revealed["value"]))
 
 
-def start(context: typer.Context, kind: str, enrollment_ids: list[str], options: dict[str, Any]) -> None:
+def start(
+    context: typer.Context, kind: str, enrollment_ids: list[str], options: dict[str, Any], *, wait: str | None
+) -> None:
     """Have plans of a kind begin, and tell for whom they do not."""
     operator = operator_of(context)
     terminal = operator.terminal
+    seconds = seconds_of(wait) if wait else None
     document = {"kind": kind, "ids": enrollment_ids, "options": options}
     answer = operator.api.request("POST", "/v2/plans", document=document)
+    begun = [target["id"] for target in answer["targets"] if target["begun"]]
     refused = [target for target in answer["targets"] if not target["begun"]]
+    ended = (
+        await_plans(operator, begun, run=answer["run"], most=len(begun), seconds=seconds) if seconds and begun else []
+    )
 
     def tell() -> None:
-        begun = [target["id"] for target in answer["targets"] if target["begun"]]
-        if begun:
+        if ended:
+            show_plans(terminal, ended)
+        elif begun:
             terminal.say(f"Begun for {len(begun)} device{'' if len(begun) == 1 else 's'}.")
             one = f"show {begun[0]}" if len(begun) == 1 else "list"
             terminal.note(f"[dim]How it is getting on: picomdm plans {one}[/dim]")
         for target in refused:
             terminal.plain(f"{target['id']}: {target['error']['detail']}")
 
-    terminal.answer(answer, tell)
-    if refused:
+    terminal.answer(answer | ({"plans": ended} if seconds else {}), tell)
+    if refused or failed(ended):
         raise typer.Exit(1)
 
 

@@ -9,9 +9,9 @@ import typer
 from picomdm import inventory
 from picomdm.context import JSON, operator_of
 from picomdm.devices import Id, Ids
+from picomdm.plan_progress import PATH, Wait, show_plans
 
 app: Final = typer.Typer(help="See what devices are being brought to.", no_args_is_help=True)
-_PATH: Final = "/v2/plans"
 _MOST: Final = 1_000
 
 
@@ -25,7 +25,7 @@ def list_plans(
     """List the plans that are running, or have failed, of all devices."""
     operator = operator_of(context)
     state = "failed" if failed else "running"
-    found = list(islice(operator.api.entries(_PATH, "plans", state=state), _MOST + 1))
+    found = list(islice(operator.api.entries(PATH, "plans", state=state), _MOST + 1))
     more, found = len(found) > _MOST, found[:_MOST]
 
     def tell() -> None:
@@ -60,27 +60,12 @@ def show(
     """Show the plans of a device, with their steps."""
     operator = operator_of(context)
     terminal = operator.terminal
-    found = list(operator.api.entries(_PATH, "plans", enrollment_id=enrollment_id))
+    found = list(operator.api.entries(PATH, "plans", enrollment_id=enrollment_id))
 
     def tell() -> None:
         if not found:
             terminal.say("[dim]It has no plan.[/dim]")
-        for plan in found:
-            terminal.facts(
-                {
-                    "plan": plan["kind"],
-                    "blueprints": ", ".join(plan["blueprints"]) or None,
-                    "state": plan["state"],
-                    "cause": plan["cause"],
-                    "begun": terminal.ago(plan["begun_at"]),
-                    "over": terminal.ago(plan["finished_at"]),
-                }
-            )
-            terminal.table(
-                ("STEP", "STATE", "TRIED", "WHY"),
-                [(step["title"], step["state"], step["attempts"], step["reason"]) for step in plan["steps"]],
-                empty="It has no steps.",
-            )
+        show_plans(terminal, found)
 
     terminal.answer({"plans": found}, tell)
 
@@ -104,13 +89,14 @@ def start_plans(
             "--option", metavar="NAME=VALUE", help='Text, or JSON: message=…, install=["wifi"]; may be repeated.'
         ),
     ] = None,
+    wait: Wait = None,
     _json: JSON = False,
 ) -> None:
     """Begin plans that need no blueprint."""
     pairs = [option.partition("=") for option in options or ()]
     if not all(sign for _, sign, _ in pairs):
         raise typer.BadParameter("An option is NAME=VALUE.")
-    inventory.start(context, kind, enrollment_ids, {name: _value(text) for name, _, text in pairs})
+    inventory.start(context, kind, enrollment_ids, {name: _value(text) for name, _, text in pairs}, wait=wait)
 
 
 def _value(text: str) -> Any:  # noqa: ANN401 - whatever JSON it is

@@ -17,6 +17,9 @@ from mdmlib import runtime
 from mdmlib.services.blueprint_plans import Wanted
 from mdmlib.services.micromdm_users import User
 from mdmlib.settings import Settings
+from picomdm.context import Operator
+from picomdm.deployment import Deployment
+from picomdm.plan_progress import await_plans, failed
 from tests.admin_server import AdminServer
 from tests.command_lines import CommandLine
 from tests.fleet import Fleet
@@ -98,7 +101,30 @@ def test_devices_are_brought_to_a_blueprint_and_their_plans_are_shown(
     assert "pending" in shown.out
     assert "No plan has failed" in picomdm("plans", "list", "--failed").out
     assert picomdm("blueprints", "apply", "all").code == 2
+    assert picomdm("blueprints", "apply", "all", "--all", "--wait", "1s").code == 2
     assert source.count() == 0
+
+
+def test_who_waits_for_plans_is_told_how_they_ended_or_that_they_go_on(
+    works: Works, server: AdminServer, picomdm: CommandLine
+) -> None:
+    device = works.fleet.device("D1")
+    works.work()
+    late = picomdm("plans", "start", "inventory", "D1", "--wait", "1s", "--json")
+    assert (late.code, json.loads(late.err)["code"]) == (1, "not_over")
+    assert picomdm("plans", "start", "inventory", "nobody", "--wait", "1s").code == 1
+
+    picomdm("blueprints", "set", "all", "--profile", "p.one")
+    works.blueprint_plans.apply("D1", Wanted(("all",)), run="r", cause="request")
+    while uuid := device.idle():
+        device.acknowledge(uuid, ProfileList=[])
+        works.work()
+    operator = Operator(lambda: Deployment(given_admin_url=server.url))
+
+    (ended,) = await_plans(operator, ["D1"], run="r", most=1, seconds=1)
+    assert (ended["kind"], ended["state"]) == ("blueprints", "done")
+    assert not failed([ended])
+    assert failed([{"steps": [{"state": "done"}, {"state": "failed"}]}])
 
 
 def test_a_package_is_uploaded_listed_shown_and_deleted(
