@@ -18,6 +18,7 @@ from mdmlib.settings import Settings
 from mdmlib.store import tables
 from mdmlib.store.at_once import at_once
 from mdmlib.store.sealing import Sealer
+from tests.aws_calls import watch
 from tests.deployment import Clock
 from tests.fleet import Fleet, FleetDevice
 from tests.workflows import Works
@@ -346,6 +347,68 @@ def test_a_command_that_was_shared_has_a_whole_life_when_it_is_sent_much_later(w
     assert early.idle() is None
     works.fleet.clock.advance(days=100)
     assert late.idle() is not None
+
+
+class Ended(BaseException):
+    """A function ends, whatever it is doing."""
+
+
+class EndsOnce:
+    """A function that ends behind one of its writes or messages, and is given the same message again."""
+
+    def __init__(self, works: Works) -> None:
+        self._receive = works.workflow.receive
+        self._left: int | None = None
+        self._is_at_work = False
+        self.ended = 0
+        for client in (tables.dynamodb_client(), works.fleet.emulator.sqs, works.fleet.emulator.events):
+            watch(client, after=self._count)
+
+    def receive(self, body: str) -> None:
+        try:
+            self._is_at_work = True
+            self._receive(body)
+        except Ended:
+            self.ended += 1
+            self._receive(body)
+        finally:
+            self._is_at_work = False
+
+    def end_behind(self, number: int) -> None:
+        self._left = number
+
+    def _count(self, operation: str, _: object) -> None:
+        reads = ("BatchGetItem", "GetItem", "Query", "ReceiveMessage", "DeleteMessage")
+        if not self._is_at_work or self._left is None or operation in reads:
+            return
+        self._left -= 1
+        if self._left == 0:
+            self._left = None
+            raise Ended
+
+
+def test_a_function_that_moves_plans_may_end_between_any_two_calls(works: Works) -> None:
+    blueprint(works, profiles=("p.one", "p.two"), apply_on_enrollment=False)
+    device = mac(works)
+    obedient = Obedient(works, device)
+    ends = EndsOnce(works)
+    works.workflow = ends  # type: ignore[assignment]
+    number = 1
+    while ends.ended == number - 1:
+        obedient.profiles = {}
+        works.jobs.start(Wanted(("everybody",)), ids=["D1"])
+        ends.end_behind(number)
+        works.work()
+        assert obedient.obey() == ["ProfileList", "InstallProfile", "InstallProfile"], number
+        assert works.plan(device).state == "done", number
+        number += 1
+
+    # It begins: a command, the transaction, the event, the job's page. The next phase: two commands, the transaction,
+    # the event. The end: the transaction, the event, its place in the outbox.
+    assert ends.ended == 11
+    runs = {finished["plan_event"]["run"] for finished in works.topics("mdm.PlanFinished")}
+    ids = {finished["event_id"] for finished in works.topics("mdm.PlanFinished")}
+    assert len(ids) == len(runs) == number - 1
 
 
 def test_of_many_who_look_at_a_plan_at_once_one_sends_its_command_again(works: Works) -> None:
