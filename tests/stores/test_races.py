@@ -380,7 +380,7 @@ def test_nothing_that_was_deleted_comes_back_as_a_stub(fleet: Fleet) -> None:
     record.delete()
 
     fleet.enrollments.touch(record, at=1)
-    fleet.connect._defer(pending, fleet.clock())
+    fleet.queue.defer(pending, at=1)
 
     assert fleet.enrollments.get(str(device)) is None
     assert list(PendingCommand.query(str(device), PendingCommand.item.startswith("c#"))) == []

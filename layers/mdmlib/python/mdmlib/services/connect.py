@@ -30,7 +30,7 @@ from mdmlib.store.command_queue import (
 )
 from mdmlib.store.enrollments import EnrollmentStore, is_live
 from mdmlib.store.tables import CommandResult, Enrollment, PendingCommand
-from mdmlib.store.transactions import ConditionsFailedError, Delete, Put, change_if, transact
+from mdmlib.store.transactions import ConditionsFailedError, Delete, Put, transact
 
 if TYPE_CHECKING:
     from mdmlib.services.renewal_profiles import RenewalProfiles
@@ -138,7 +138,7 @@ class ConnectService:
         if pending is None:
             return self._settle_elsewhere(record, report, event_id, now)
         if report.is_not_now:
-            self._defer(pending, now)
+            self._queue.defer(pending, at=int(now.timestamp()))
             return event_id, pending.request_type
         return self._finish(record, pending, report, event_id, pending.request_type, now), pending.request_type
 
@@ -158,17 +158,9 @@ class ConnectService:
         pending.command_uuid, pending.request_type = uuid, command.request_type
         pending.dedup_key = command.dedup_key
         if report.is_not_now:
-            self._defer(pending, now)
+            self._queue.defer(pending, at=int(now.timestamp()))
             return event_id, command.request_type
         return self._finish(record, pending, report, event_id, command.request_type, now), command.request_type
-
-    def _defer(self, pending: PendingCommand, now: datetime) -> None:
-        actions = [
-            PendingCommand.not_now_at.set(PendingCommand.not_now_at | int(now.timestamp())),
-            PendingCommand.not_now_tally.add(1),
-        ]
-        # A command that was cleared meanwhile must not come back as a stub.
-        change_if(PendingCommand.item.exists(), pending, actions)
 
     def _finish(
         self,

@@ -21,7 +21,7 @@ from mdmlib.store.tables import (
     EnrollmentItem,
     PendingCommand,
 )
-from mdmlib.store.transactions import Delete, Write, transact
+from mdmlib.store.transactions import Delete, Write, change_existing, transact
 
 FIRST_PAGE: Final = 3
 """The record, the command being answered, and the next one."""
@@ -40,6 +40,7 @@ _FIRST_PAGE_QUERY: Final[dict[str, Any]] = {
     "ConsistentRead": True,
     "Limit": FIRST_PAGE,
 }
+_DEFER: Final = "SET not_now_at = if_not_exists(not_now_at, :at) ADD not_now_tally :one"
 NOT_SENT: Final = "NotSent"
 """The status of a command that was not sent: its device could not do it any more when it would have been given it."""
 CONFIGURED: Final = "picomdm.configured"
@@ -149,6 +150,10 @@ class CommandQueueStore:
         payload = self._payload_of(command)
         self._remember(uuid, payload)
         return payload
+
+    def defer(self, pending: PendingCommand, *, at: int) -> None:
+        """Note that a device has answered NotNow (``at`` in epoch seconds), for the first time or again."""
+        change_existing(pending, _DEFER, at=at, one=1)
 
     def drop(self, pending: PendingCommand) -> None:
         """Delete a pending command that is of no use any more, with the place that its dedup key holds."""

@@ -11,7 +11,7 @@ from mdmlib.store import tables
 from mdmlib.store.at_once import at_once
 from mdmlib.store.patience import until_some_are_processed
 from mdmlib.store.tables import Certificate, Enrollment, EnrollmentItem, EnrollmentSecret
-from mdmlib.store.transactions import change_if
+from mdmlib.store.transactions import change_existing
 
 USER_AUTHENTICATION: Final = "UserAuthentication"
 """Names the secret that says how far a user's login has come."""
@@ -151,8 +151,7 @@ class EnrollmentStore:
 
     def touch(self, record: Enrollment, *, at: int) -> None:
         """Note that the enrollment was seen (epoch seconds)."""
-        # When it was deleted meanwhile, a stub of it must not come back.
-        change_if(Enrollment.item.exists(), record, [Enrollment.last_seen_at.set(at)])
+        change_existing(record, "SET last_seen_at = :at", at=at)
 
 
 def is_live(record: Enrollment | EnrollmentHead, device: Enrollment | EnrollmentHead) -> bool:

@@ -94,14 +94,20 @@ def transact(writes: Sequence[Write]) -> None:
     raise UnavailableError("Other requests kept changing the same items.")
 
 
-def change_if(condition: Condition, item: Item, actions: Sequence[Action]) -> None:
-    """Change some attributes of an item where ``condition`` holds; where it does not, leave everything as it is.
+def change_existing(item: tables.EnrollmentItem, expression: str, **values: int) -> None:
+    """Change an item by an update expression with ``values`` (``:at`` is ``at``), if it is still there.
 
-    Raises botocore's errors for everything else that goes wrong.
+    What was deleted meanwhile must not come back as a stub. Raises botocore's errors when something else goes wrong.
     """
-    request: Any = _expressed({"TableName": item.Meta.table_name, "Key": item.raw_key()}, condition, actions)
     try:
-        tables.dynamodb_client().update_item(**request)
+        tables.dynamodb_client().update_item(
+            TableName=str(item.Meta.table_name),
+            Key=item.raw_key(),
+            UpdateExpression=expression,
+            ConditionExpression="attribute_exists(#item)",
+            ExpressionAttributeNames={"#item": "item"},
+            ExpressionAttributeValues={f":{name}": {"N": str(value)} for name, value in values.items()},
+        )
     except ClientError as error:
         if error.response["Error"]["Code"] != "ConditionalCheckFailedException":
             raise
