@@ -71,7 +71,7 @@ class Element:
 
     def octets(self) -> bytes:
         """Return the value of an OCTET STRING that has an implicit tag, with its pieces joined."""
-        return b"".join(_pieces(self, 0))
+        return b"".join(_pieces(self, 0)) if self.tag & _CONSTRUCTED else self.content
 
     def octet_string(self) -> bytes:
         """Return the value of an OCTET STRING, with its pieces joined."""

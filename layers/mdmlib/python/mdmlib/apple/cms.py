@@ -344,8 +344,8 @@ def _attributes(signed: ber.Element) -> dict[bytes, ber.Element]:
         # A second value of the same type would leave open which of them was checked.
         if kind.expect(ber.OID).content in attributes:
             raise MalformedBodyError("CMS: a signed attribute occurs twice.")
-        if len(values.expect(ber.SET).children()) == 1:
-            attributes[kind.content] = values.only_child()
+        if len(children := values.expect(ber.SET).children()) == 1:
+            attributes[kind.content] = children[0]
     return attributes
 
 

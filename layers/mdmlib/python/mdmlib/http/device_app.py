@@ -1,7 +1,7 @@
 """The functions that devices reach: from API Gateway's event to the function of its route, and its answer back.
 
 Administrators' functions have powertools' resolver for this. Devices' requests are short and many: the resolver took as
-much time for one as all of its X.509, and importing it was a quarter of a cold start.
+much time for one as all of its X.509, and importing it was a tenth of a cold start.
 """
 
 import re
