@@ -78,6 +78,22 @@ def list_users(context: typer.Context, *, _json: JSON = False) -> None:
     )
 
 
+@app.command()
+def delete(
+    context: typer.Context,
+    *,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The account's short name, or its UUID.")],
+    _json: JSON = False,
+) -> None:
+    """Forget an account. Macs that have it keep it."""
+    operator = operator_of(context)
+    known = named(operator.api, [name])[name]
+    if known is None:
+        raise RefusedError(f"There is no account {name}.", code="unknown_user")
+    operator.api.request("DELETE", _PATH, document={"uuids": [known["uuid"]]}, repeatable=True)
+    operator.terminal.answer(_told(known), lambda: operator.terminal.say("Deleted."))
+
+
 def named(api: AdminAPI, names: Sequence[str]) -> dict[str, dict[str, Any] | None]:
     """Return by each short name, or UUID, the account that has it, or None.
 

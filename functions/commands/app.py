@@ -129,6 +129,12 @@ def list_users() -> Response[str]:
     return micromdm_resources.list_users(admin_edge.decode(app.current_event), runtime.micromdm_users())
 
 
+@app.delete("/v1/users")
+def delete_users() -> Response[str]:
+    """Forget stored users."""
+    return micromdm_resources.delete_users(admin_edge.decode(app.current_event), runtime.micromdm_users())
+
+
 @app.put("/v1/blueprints")
 def put_blueprint() -> Response[str]:
     """Store a blueprint."""

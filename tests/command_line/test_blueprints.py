@@ -80,7 +80,11 @@ def test_accounts_are_kept_by_their_names_and_given_to_macs(works: Works, picomd
     assert json.loads(picomdm("blueprints", "show", "macs").out)["users"] == [first["uuid"]]
     runtime.micromdm_users().put(User(user_shortname="teacher"))
     assert "2 accounts" in picomdm("blueprints", "set", "macs", "--user", "teacher").err
+    assert "2 accounts" in picomdm("users", "delete", "teacher").err
     assert picomdm("blueprints", "set", "macs", "--user", first["uuid"]).code == 0
+    assert picomdm("users", "delete", first["uuid"]).code == 0
+    assert [user["name"] for user in picomdm("users", "list", "--json").document["users"]] == ["teacher"]
+    assert picomdm("users", "delete", first["uuid"]).code == 1
     assert "picomdm users set pupil" in picomdm("blueprints", "set", "macs", "--user", "pupil").err
 
 

@@ -603,6 +603,7 @@ WRONG: list[tuple[str, str, bytes, int, str, str]] = [
     ("POST", "/v1/profiles", b'{"id":7}', 400, "invalid_field", "id"),
     ("DELETE", "/v1/profiles", b'{"ids":"x"}', 400, "invalid_field", "ids"),
     ("PUT", "/v1/users", b'{"user":{"uuid":"x"}}', 400, "invalid_field", "uuid"),
+    ("DELETE", "/v1/users", b'{"uuids":["x"]}', 400, "invalid_field", "uuid"),
     ("PUT", "/v1/users", b'{"user":{"hidden":"yes"}}', 400, "invalid_field", "hidden"),
     ("PUT", "/v1/users", b'{"user":{"password_hash":"AAAA"}}', 400, "invalid_field", "password_hash"),
     ("POST", "/v1/users", b"null", 400, "malformed_body", ""),

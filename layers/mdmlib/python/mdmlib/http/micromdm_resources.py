@@ -55,6 +55,12 @@ def put_user(request: AdminRequest, users: "MicroMDMUsers") -> "Response[str]":
     return answer_micromdm(HTTPStatus.OK, {"user": _user(users.put(user))})
 
 
+def delete_users(request: AdminRequest, users: "MicroMDMUsers") -> "Response[str]":
+    """``DELETE /v1/users``: forget stored users, which MicroMDM never does. Macs that have them keep them."""
+    users.delete(GoFields(request.json()).texts("uuids"))
+    return answer_micromdm(HTTPStatus.OK, {})
+
+
 def list_users(request: AdminRequest, users: "MicroMDMUsers") -> "Response[str]":
     """``POST /v1/users``: the users, stored ones and those of user channels, all or page by page from 0."""
     fields = GoFields(request.json())

@@ -7,7 +7,7 @@ listed, under a UUID that is always the same, and not changed.
 import dataclasses
 import json
 import uuid
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
@@ -74,6 +74,14 @@ class MicroMDMUsers:
             changed_at=int(self._now().timestamp()),
         ).save()
         return stored
+
+    def delete(self, uuids: Iterable[str]) -> None:
+        """Forget users who are stored; one who is not there is gone already.
+
+        Raises :class:`~mdmlib.errors.BadRequestError` for a UUID that is none, and forgets nobody then.
+        """
+        for uuid_ in {_canonical(each): None for each in uuids}:
+            MicroMDMUser(COLLECTION, uuid_).delete()
 
     def list(self, *, user_ids: Collection[str] = (), udids: Collection[str] = ()) -> Iterator[User]:
         """Yield those who are stored, then those of user channels; with filters, of these user IDs and devices only."""
