@@ -386,6 +386,18 @@ def test_workflows_begin_when_devices_check_in_and_those_before_their_enrollment
     assert works.bus_rules.enabled() == []
 
 
+def test_a_device_without_a_value_for_a_profile_is_named_before_its_plan_begins(works: Works, mac: FleetDevice) -> None:
+    stored = {"PayloadIdentifier": "p.room", "PayloadUUID": "U1", "Room": "{{values.room}}"}
+    works.names.put("room", plistlib.dumps(stored))
+    other = FleetDevice(works.fleet, "D2")
+    other.authenticate(ProductName="Mac14,2", SerialNumber="C02D2")
+    other.token_update()
+    works.attributes.put("C02D2", tags=[], values={"room": "12"})
+    for kind, options in (("profiles", {"install": ["room"]}), ("certificate_profile", {"profile": "room"})):
+        refused = works.builtin.start(kind, [str(mac), str(other)], options).refused
+        assert [(id_, error.code) for id_, error in refused.items()] == [("D1", "variable_missing")]
+
+
 def test_a_workflow_that_cannot_begin_any_more_stops_no_other(works: Works) -> None:
     works.names.put("wifi", plistlib.dumps({"PayloadIdentifier": "p.wifi", "PayloadUUID": "U1"}))
     works.events.put("a", {"event": "Enrollment", "workflow": "io.micromdm.wf.profile.v1", "context": "wifi"})

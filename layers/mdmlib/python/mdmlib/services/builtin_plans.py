@@ -7,7 +7,7 @@ is said before anything begins.
 import json
 import secrets
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -107,22 +107,28 @@ class BuiltinPlans:
         run = self._new_id()
         # They may hold a secret that a profile is to get: no queue has them in clear.
         sealed = b64encode(self._sealer.seal(json.dumps(checked).encode(), place=_place(kind, run))).decode()
+        profiles = [*checked.get("install", ()), *([checked["profile"]] if "profile" in checked else ())]
+        variables = self._names.variables(profiles)
         refused: dict[str, ConflictError | NotFoundError] = {}
         for id_ in dict.fromkeys(ids):
-            if error := self._refusal(id_, kind):
+            if error := self._refusal(id_, kind, variables):
                 refused[id_] = error
             else:
                 self._workflow_queue().start_plan(id_, kind, run, sealed)
         return Started(run, refused)
 
-    def _refusal(self, enrollment_id: str, kind: str) -> ConflictError | NotFoundError | None:
+    def _refusal(
+        self, enrollment_id: str, kind: str, variables: Collection[str]
+    ) -> ConflictError | NotFoundError | None:
         try:
-            former = self._plans.situation(enrollment_id, kind).former
+            situation = self._plans.situation(enrollment_id, kind)
         except (ConflictError, NotFoundError) as error:
             return error
-        if former is None or former.phase is None:
-            return None
-        return ConflictError(f"A plan of the kind {kind} is under way for {enrollment_id}.", code="already_running")
+        if situation.former is not None and situation.former.phase is not None:
+            return ConflictError(f"A plan of the kind {kind} is under way for {enrollment_id}.", code="already_running")
+        if missing := sorted(name for name in variables if not value_of(situation.device, name)):
+            return ConflictError(f"{enrollment_id} has no value for {{{{{missing[0]}}}}}.", code="variable_missing")
+        return None
 
     def begin_started(self, enrollment_id: str, kind: str, run: str, sealed: str) -> None:
         """Begin a plan that was started: what a message of the workflow queue asks for."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pynamodb.exceptions import DoesNotExist
 
+from mdmlib.apple.profile_variables import variables_of
 from mdmlib.apple.stored_profile import payload_identifier, payload_uuid
 from mdmlib.errors import BadRequestError, ConflictError, NotFoundError
 from mdmlib.store.tables import CommandPlan, ProfileName
@@ -89,6 +90,11 @@ class NamedProfiles:
             raise BadRequestError(
                 f"There is no profile {name[:_LONGEST]}.", code="names_what_is_not_there", field="profile"
             ) from None
+
+    def variables(self, identifiers: Sequence[str]) -> frozenset[str]:
+        """Return the names of the variables in profiles. Raises :class:`~mdmlib.errors.NotFoundError`."""
+        contents = (self._profiles.get(identifier).mobileconfig or b"" for identifier in identifiers)
+        return frozenset(name for content in contents for name in variables_of(content))
 
     # Command plans
 
