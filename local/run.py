@@ -1,7 +1,8 @@
 """``make run`` and ``make demo``: PicoMDM deployed on this machine, and one life of a device for you to watch.
 
 ``python -m local.run`` stays up after the life, with a simulated iPhone that obeys, until Ctrl-C; started again, it
-goes on with the state that it left in ``.local/run``. ``--demo`` plays the life on a fresh stage and ends; its exit
+goes on with the state that it left in ``.local/run``, and plays no life: what somebody has set up meanwhile would get
+into its way. ``--demo`` plays the life on a fresh stage and ends; its exit
 status is 0 when every step passed.
 """
 
@@ -11,7 +12,7 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
@@ -96,12 +97,18 @@ def _run(directory: Path, progress: Progress, *, demo: bool) -> int:
         begin_anew = "" if demo else f" Without {_short(directory)} it would begin anew."
         progress.say("", str(error), f"Logs are in {_short(directory)}.{begin_anew}")
         return 1
+    played, passed = directory / "played", 0
     try:
-        passed = play(stage.world, progress)
-        if passed < len(STEPS):
-            _explain(stage, progress)
-        if demo or passed < len(STEPS):
-            return 0 if passed == len(STEPS) else 1
+        if known and played.exists():
+            progress.say("", f"Its lives were played when it was new. Without {_short(directory)} they would be again.")
+        else:
+            before = {function: len(log) for function, log in stage.stack.logs().items()}
+            passed = play(stage.world, progress)
+            if passed < len(STEPS):
+                _explain(stage, progress, before)
+            if demo or passed < len(STEPS):
+                return 0 if passed == len(STEPS) else 1
+            played.touch()
         _stay(stage, progress)
     finally:
         progress.say("")
@@ -138,12 +145,12 @@ def tally(passed: int) -> str:
     return f"demo: {len(STEPS)} steps, {passed} passed, 1 failed, {len(STEPS) - passed - 1} not tried"
 
 
-def _explain(stage: Stage, progress: Progress) -> None:
-    """Show what the functions complained of last."""
+def _explain(stage: Stage, progress: Progress, before: Mapping[str, int]) -> None:
+    """Show what the functions complained of last, behind what stood in their logs ``before``."""
     complaints = [
         f"{function}: {line}"
         for function, log in stage.stack.logs().items()
-        for line in log.splitlines()
+        for line in log[before.get(function, 0) :].splitlines()
         if any(word in line for word in _COMPLAINTS)
     ]
     progress.say("", f"Logs are in {_short(stage.stack.directory)}. What the functions complained of last:")
@@ -241,9 +248,8 @@ def _guide(stage: Stage, udid: str, progress: Progress) -> None:
             f"\"$PICOMDM_ADMIN_URL/v1/commands\" -d '{body}'"
         ),
         "Lock it, and wait for its answer:": f"{command} commands send {udid} DeviceLock message='Hello' --wait 1m",
-        "Ask it all that there is to know, and see what it told:": (
-            f"{command} inventory refresh {udid} --wait 1m; {command} inventory show {udid} --apps"
-        ),
+        "Ask it all that there is to know:": f"{command} inventory refresh {udid} --wait 1m",
+        "See what it told:": f"{command} inventory show {udid} --apps",
         "Let the deployment be examined, by AWS' root user, who may look everywhere:": (
             f"AWS_ACCESS_KEY_ID={ROOT_KEYS[0]} AWS_SECRET_ACCESS_KEY={ROOT_KEYS[1]} "
             f"SSL_CERT_FILE={_short(world.trust)} {command} doctor"
