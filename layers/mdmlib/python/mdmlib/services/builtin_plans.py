@@ -24,6 +24,7 @@ from mdmlib.services.inventory import QUERIES
 from mdmlib.services.plan_actions import PlannedDevice, Send, Unneeded
 from mdmlib.services.plan_document import PlanDocument, Step
 from mdmlib.services.plans import Plans, Situation
+from mdmlib.store.at_once import at_once
 from mdmlib.store.sealing import Sealer
 
 if TYPE_CHECKING:
@@ -109,12 +110,10 @@ class BuiltinPlans:
         sealed = b64encode(self._sealer.seal(json.dumps(checked).encode(), place=_place(kind, run))).decode()
         profiles = [*checked.get("install", ()), *([checked["profile"]] if "profile" in checked else ())]
         variables = self._names.variables(profiles)
-        refused: dict[str, ConflictError | NotFoundError] = {}
-        for id_ in dict.fromkeys(ids):
-            if error := self._refusal(id_, kind, variables):
-                refused[id_] = error
-            else:
-                self._workflow_queue().start_plan(id_, kind, run, sealed)
+        asked = list(dict.fromkeys(ids))
+        refusals = zip(asked, at_once(lambda id_: self._refusal(id_, kind, variables), asked), strict=True)
+        refused = {id_: error for id_, error in refusals if error is not None}
+        self._workflow_queue().start_plans([id_ for id_ in asked if id_ not in refused], kind, run, sealed)
         return Started(run, refused)
 
     def _refusal(

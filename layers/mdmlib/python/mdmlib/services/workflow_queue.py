@@ -23,7 +23,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from mdmlib.errors import UnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from datetime import datetime
 
     from mypy_boto3_sqs import SQSClient
@@ -39,7 +39,8 @@ IDLE: Final = "idle"
 HASH_APP: Final = "hash_app"
 
 _BATCH: Final = 10
-"""Messages of one call of SQS."""
+_BATCH_BYTES: Final = 200_000
+"""Of SQS: messages of one call, and their bytes."""
 
 LONGEST_DELAY: Final = 900
 """Of SQS. Whoever waits for longer is told again and again."""
@@ -65,33 +66,33 @@ class WorkflowQueue:
 
     def look_after(self, plans: "Sequence[tuple[str, str]]") -> None:
         """Have plans looked at that have not moved for long: enrollments and kinds."""
-        messages = [{"task": LOOK, "enrollment_id": enrollment_id, "kind": kind} for enrollment_id, kind in plans]
-        for start in range(0, len(messages), _BATCH):
-            self._send_all(messages[start : start + _BATCH])
+        self._send_all([{"task": LOOK, "enrollment_id": enrollment_id, "kind": kind} for enrollment_id, kind in plans])
 
     def do_page(self, job_id: str, step: int) -> None:
         """Have the next page of a job done."""
         self._send({"task": JOB, "job": job_id, "step": step})
 
-    def start_plan(self, enrollment_id: str, kind: str, run: str, options: str) -> None:
-        """Have a plan begin; its options are sealed."""
-        self._send({"task": START, "enrollment_id": enrollment_id, "kind": kind, "run": run, "options": options})
+    def start_plans(self, enrollment_ids: "Sequence[str]", kind: str, run: str, options: str) -> None:
+        """Have plans begin; their options are sealed."""
+        told = {"task": START, "kind": kind, "run": run, "options": options}
+        self._send_all([told | {"enrollment_id": enrollment_id} for enrollment_id in enrollment_ids])
 
     def hash_app(self, upload_id: str) -> None:
         """Have the next chunks of an uploaded package hashed."""
         self._send({"task": HASH_APP, "upload": upload_id})
 
     def _send_all(self, messages: "Sequence[dict[str, Any]]") -> None:
-        """Send up to ten. Those that are not taken are asked for again by whoever asked."""
-        entries: Any = [
+        """Send many. What is not taken is asked for again by whoever asked."""
+        entries: list[Any] = [
             {"Id": str(number), "MessageBody": json.dumps(message)} for number, message in enumerate(messages)
         ]
-        try:
-            answer = self._client().send_message_batch(QueueUrl=self._queue_url, Entries=entries)
-        except (BotoCoreError, ClientError) as error:
-            raise UnavailableError("The workflow queue takes no messages.", code="queue_unavailable") from error
-        if answer.get("Failed"):
-            raise UnavailableError("The workflow queue did not take all messages.", code="queue_unavailable")
+        for some in _batches(entries):
+            try:
+                answer = self._client().send_message_batch(QueueUrl=self._queue_url, Entries=some)
+            except (BotoCoreError, ClientError) as error:
+                raise UnavailableError("The workflow queue takes no messages.", code="queue_unavailable") from error
+            if answer.get("Failed"):
+                raise UnavailableError("The workflow queue did not take all messages.", code="queue_unavailable")
 
     def _send(self, message: dict[str, Any], *, delay: int = 0) -> None:
         try:
@@ -100,3 +101,17 @@ class WorkflowQueue:
             )
         except (BotoCoreError, ClientError) as error:
             raise UnavailableError("The workflow queue takes no messages.", code="queue_unavailable") from error
+
+
+def _batches(entries: "Sequence[Any]") -> "Iterator[list[Any]]":
+    batch: list[Any] = []
+    size = 0
+    for entry in entries:
+        length = len(entry["MessageBody"])
+        if batch and (len(batch) == _BATCH or size + length > _BATCH_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(entry)
+        size += length
+    if batch:
+        yield batch
