@@ -23,6 +23,7 @@ KEYS: Final = (
     "serial_number",
     "model",
     "model_name",
+    "product_name",
     "device_name",
     "build_version",
     "os_version",
@@ -38,7 +39,7 @@ KEYS: Final = (
     "last_source",
     "modified",
 )
-"""All that may be known, beside apps and certificates."""
+"""All that may be known, beside apps and certificates. ``product_name`` (``Mac16,1``) is not NanoCMD's."""
 
 SEARCHED: Final = tuple(key for key in KEYS if key not in {"last_source", "modified"})
 
@@ -46,6 +47,7 @@ QUERIES: Final = (
     "Model",
     "SerialNumber",
     "ModelName",
+    "ProductName",
     "DeviceName",
     "BuildVersion",
     "OSVersion",
@@ -61,6 +63,7 @@ _OF_DEVICE: Final = {
     "Model": "model",
     "SerialNumber": "serial_number",
     "ModelName": "model_name",
+    "ProductName": "product_name",
     "DeviceName": "device_name",
     "BuildVersion": "build_version",
     "OSVersion": "os_version",
