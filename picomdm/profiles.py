@@ -1,6 +1,7 @@
 """``picomdm profiles``: profiles that are kept here, to be installed on devices."""
 
 import plistlib
+import re
 from base64 import b64decode, b64encode
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -14,6 +15,7 @@ from picomdm.files import read_file
 
 app: Final = typer.Typer(help="Keep profiles here, by their PayloadIdentifiers.", no_args_is_help=True)
 _PATH: Final = "/v1/profiles"
+_SIGNED: Final = re.compile(rb"\x30.{1,200}?(<\?xml.+</plist>\s*).+", re.DOTALL)
 _ID: Final = typer.Argument(metavar="IDENTIFIER", help="The profile's PayloadIdentifier.")
 
 
@@ -24,7 +26,7 @@ def upload(
     file: Annotated[Path, typer.Argument(help="The .mobileconfig.")],
     identifier: Annotated[
         str | None,
-        typer.Option(help="Its PayloadIdentifier, which is not looked for in a signed one."),
+        typer.Option(help="Its PayloadIdentifier, where it is not to be found in a signed one."),
     ] = None,
     _json: JSON = False,
 ) -> None:
@@ -84,12 +86,19 @@ def _asked(operator: Operator, document: dict[str, Any]) -> list[dict[str, Any]]
 
 def _identifier_of(content: bytes, file: Path) -> str:
     try:
-        profile = plistlib.loads(content)
+        profile = plistlib.loads(_unsigned(content))
     except (ValueError, ExpatError, plistlib.InvalidFileException):
         raise SetupError(
-            f"{file} is no plain profile; for a signed one say its --identifier.", code="identifier_unknown"
+            f"{file} is no profile, or signed in a way that hides its PayloadIdentifier: say its --identifier.",
+            code="identifier_unknown",
         ) from None
     name = profile.get("PayloadIdentifier") if isinstance(profile, dict) else None
     if not isinstance(name, str) or not name:
         raise SetupError(f"{file} has no PayloadIdentifier: it is no profile.", code="no_profile")
     return name
+
+
+def _unsigned(content: bytes) -> bytes:
+    """Return what is likely to be the profile in a signed one. It only tells its name: the server reads it anew."""
+    signed = _SIGNED.fullmatch(content)
+    return signed[1] if signed else content

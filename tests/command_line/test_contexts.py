@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from local.apns.portal import Authority
+from mdmlib.apple.profile_signing import SigningIdentity
 from tests.admin_server import AdminServer
 from tests.command_lines import API_KEY, CommandLine
 from tests.fleet import Fleet
@@ -172,6 +174,10 @@ def test_profiles_are_kept_listed_shown_and_deleted(school: AdminServer, picomdm
     file.write_bytes(b"signed")
     refused = picomdm("profiles", "upload", str(file))
     assert (refused.code, "--identifier" in refused.err) == (2, True)
+    file.write_bytes(plistlib.dumps({"PayloadContent": []}))
+    assert "has no PayloadIdentifier" in picomdm("profiles", "upload", str(file)).err
+    file.write_bytes(SigningIdentity.decode(Authority.new("Signer").issue_server()).sign(profile))
+    assert picomdm("profiles", "upload", str(file)).out == "Kept org.example.wifi.\n"
 
 
 def test_enrollments_are_forgotten_only_when_that_is_confirmed(

@@ -12,6 +12,8 @@ from mdmlib.apple.cms import SignedData
 from mdmlib.errors import IdentityError, MalformedBodyError
 
 _PLAIN: Final = re.compile(rb"\A(\xef\xbb\xbf)?\s*<|\Abplist")
+_SEQUENCE: Final = b"\x30"
+"""What CMS begins with."""
 _LONGEST_IDENTIFIER: Final = 1_000
 
 
@@ -44,6 +46,8 @@ def _document(mobileconfig: bytes) -> dict[str, Any]:
 
 
 def _signed_content(data: bytes) -> bytes:
+    if not data.startswith(_SEQUENCE):
+        raise MalformedBodyError("it is neither a property list nor signed.")
     signed = SignedData.decode(data)
     if signed.content is None:
         raise MalformedBodyError("its signature is detached.")
