@@ -18,7 +18,7 @@ from botocore.awsrequest import AWSRequest
 
 from picomdm import basic
 from picomdm.deployment import Deployment
-from picomdm.errors import RefusedError, UnreachableError
+from picomdm.errors import RefusedError, SetupError, UnreachableError
 
 _SERVICE: Final = "execute-api"
 _SECONDS: Final = 35.0
@@ -157,7 +157,12 @@ def trusted() -> ssl.SSLContext | bool:
 
 
 def path_part(text: str) -> str:
-    """Return ``text`` as one part of a path, percent-encoded."""
+    """Return ``text`` as one part of a path, percent-encoded.
+
+    Raises :class:`~picomdm.errors.SetupError` for an empty one, which would make another path, of something else.
+    """
+    if not text:
+        raise SetupError("A name or an id is empty: is a variable of your script not set?", code="empty_name")
     return quote(text, safe="")
 
 

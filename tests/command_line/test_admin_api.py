@@ -347,6 +347,11 @@ def test_an_unknown_profile_is_2(server: AdminServer, picomdm: CommandLine) -> N
     assert "(no_profile)" in said.err
 
 
+def test_what_is_not_named_is_not_asked_for(picomdm: CommandLine) -> None:
+    for arguments in (("enrollments", "block", ""), ("commands", "clear", ""), ("apps", "delete", "")):
+        assert "(empty_name)" in picomdm(*arguments).err
+
+
 def test_an_unknown_command_is_2(picomdm: CommandLine) -> None:
     assert picomdm("brew").code == 2
     assert picomdm("--help").code == 0
