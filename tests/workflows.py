@@ -177,6 +177,7 @@ class Works:
             actions=self.actions,
             sealer=self.fleet.sealer,
             command_life=self._command_life,
+            result_life=timedelta(days=self.fleet.settings.result_days),
             now=self.fleet.clock,
         )
 

@@ -475,6 +475,24 @@ def test_a_plan_of_a_silent_device_is_looked_at_less_and_less_often(works: Works
         assert works.look_after() == 1
 
 
+def test_what_was_done_while_another_command_is_deferred_is_noted_before_its_result_goes(works: Works) -> None:
+    blueprint(works, profiles=(), commands=[RESTART, {"request_type": "ShutDownDevice"}])
+    device = mac(works)
+    done = device.idle()
+    assert done is not None
+    deferred = device.acknowledge(done)
+    assert deferred is not None
+    device.not_now(deferred)
+    works.work()
+    works.fleet.clock.advance(hours=1)
+    works.look_after()
+    tables.CommandResult("D1", f"r#{done}").delete()
+
+    device.acknowledge(deferred)
+    works.work()
+    assert works.plan(device).state == "done"
+
+
 def test_nobody_looks_after_a_plan_that_has_ended_with_its_enrollment(works: Works) -> None:
     blueprint(works)
     mac(works).check_out()

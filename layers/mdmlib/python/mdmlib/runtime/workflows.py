@@ -80,6 +80,7 @@ def plans() -> "Plans":
         actions=runtime.plan_actions(),
         sealer=runtime.sealer(),
         command_life=timedelta(days=runtime.settings().command_days),
+        result_life=timedelta(days=runtime.settings().result_days),
         now=runtime.now,
     )
 

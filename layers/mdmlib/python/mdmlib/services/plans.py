@@ -77,6 +77,7 @@ class Plans:
         actions: Mapping[str, Action],
         sealer: Sealer,
         command_life: timedelta,
+        result_life: timedelta,
         now: Callable[[], datetime],
     ) -> None:
         self._queue = queue
@@ -85,6 +86,8 @@ class Plans:
         self._actions = actions
         self._sealer = sealer
         self._command_life = command_life
+        # What a device has done is noted while its result is there.
+        self._longest_pause = min(_LONGEST_PAUSE, result_life / 2)
         self._now = now
 
     def begin(
@@ -363,7 +366,7 @@ class Plans:
         """Return when to look again at a plan that does not move: after as long as it has stood still by now."""
         now = self._now()
         still = timedelta(seconds=now.timestamp() - int(item.changed_at))
-        return int((now + min(max(still, LOOKED_AT_AFTER), _LONGEST_PAUSE)).timestamp())
+        return int((now + min(max(still, LOOKED_AT_AFTER), self._longest_pause)).timestamp())
 
     def _note(self, item: Plan, actions: "list[UpdateAction]") -> None:
         """Note when a plan is looked at again. One that has moved meanwhile has noted that itself."""
