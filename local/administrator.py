@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
@@ -36,10 +36,33 @@ class CommandLineError(Exception):
     """``picomdm`` ended with another exit code than 0."""
 
 
+CommandLine = Callable[[Sequence[str], Mapping[str, str]], subprocess.CompletedProcess[bytes]]
+"""Runs ``picomdm`` with arguments, in an environment."""
+
+
+def type_picomdm(arguments: Sequence[str], environment: Mapping[str, str]) -> subprocess.CompletedProcess[bytes]:
+    """Run ``picomdm`` as whoever types it does."""
+    return subprocess.run(
+        [sys.executable, "-m", "picomdm", *arguments],
+        env=environment,
+        capture_output=True,
+        timeout=_COMMAND_SECONDS,
+        check=False,
+    )
+
+
 class Administrator:
     """Somebody with ``keys`` at ``url``; ``observer`` sees each request and each command line."""
 
-    def __init__(self, url: str, keys: Keys, *, observer: Callable[[Message], None] = lambda _message: None) -> None:
+    def __init__(
+        self,
+        url: str,
+        keys: Keys,
+        *,
+        observer: Callable[[Message], None] = lambda _message: None,
+        command_line: CommandLine = type_picomdm,
+    ) -> None:
+        self._command_line = command_line
         self._url = url.rstrip("/")
         self._keys = keys
         self._observer = observer
@@ -99,13 +122,7 @@ class Administrator:
     def picomdm(self, *arguments: str) -> dict[str, Any]:
         """Run ``picomdm`` with ``--json`` and return what it says. Raises :class:`CommandLineError`."""
         begun = time.perf_counter()
-        done = subprocess.run(
-            [sys.executable, "-m", "picomdm", *arguments, "--json"],
-            env=self.environment,
-            capture_output=True,
-            timeout=_COMMAND_SECONDS,
-            check=False,
-        )
+        done = self._command_line([*arguments, "--json"], self.environment)
         self._observer(
             Message(
                 sender="admin",

@@ -21,7 +21,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from local.ade.client import AdeControl
-from local.administrator import Administrator, Keys
+from local.administrator import Administrator, CommandLine, Keys, type_picomdm
 from local.apns.process import ApnsControl
 from local.customer import Customer, check_message_event
 from local.device import (
@@ -72,6 +72,7 @@ class World:
     """Of the push certificate: one deployment keeps it for ever."""
     directory: Path
     """For files that one of them hands to another."""
+    command_line: CommandLine = type_picomdm
 
     @property
     def webhook_path(self) -> str:
@@ -93,7 +94,9 @@ class Life:
         self.world = world
         self._devices: list[SimulatedDevice] = []
         world.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self.administrator = Administrator(world.admin_url, world.keys, observer=observer)
+        self.administrator = Administrator(
+            world.admin_url, world.keys, observer=observer, command_line=world.command_line
+        )
         self.customer = Customer(world.webhook_control, path=world.webhook_path, observer=observer)
         self.apns = ApnsControl(world.apns_control)
         self.portal = AdeControl(world.ade_control)

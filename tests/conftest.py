@@ -48,24 +48,36 @@ from tests.deployment import Clock, TableNames
 UNIT = Path(__file__).parent / "unit"
 END_TO_END = Path(__file__).parent / "e2e"
 ANYTHING_ASKED = END_TO_END / "test_api_description.py"
+STACKS = {
+    "one stack": (
+        *("test_api_description.py", "test_bad_input.py", "test_checkin.py", "test_command_line.py"),
+        *("test_deployment.py", "test_devices.py", "test_dialects.py", "test_enrollment_ways.py"),
+    ),
+    "another stack": (
+        *("test_every_message.py", "test_life.py", "test_renewal.py", "test_rollover.py", "test_secrets.py"),
+        *("test_webhooks.py", "test_workflows.py", "test_zero_touch.py"),
+    ),
+}
+"""The end-to-end tests that share a deployed stack: what they wait for, the others need not wait for."""
+STACK_OF = {file: stack for stack, files in STACKS.items() for file in files}
 RSA_KEYS = 32
 """So many keys in a row are different."""
 
 
-class OneStack(LoadScopeScheduling):  # type: ignore[misc]  # xdist ships no types
-    """Lets processes share the tests by files, whose fixtures are made once; the end-to-end tests have one process."""
+class FilesAndStacks(LoadScopeScheduling):  # type: ignore[misc]  # xdist ships no types
+    """Lets processes share the tests by files, whose fixtures are made once; those of one stack have one process."""
 
     def _split_scope(self, nodeid: str) -> str:
-        file = nodeid.split("::", 1)[0]
-        return "tests/e2e" if file.startswith("tests/e2e/") else file
+        file = Path(nodeid.split("::", 1)[0])
+        return STACK_OF.get(file.name, str(file)) if file.parent.name == END_TO_END.name else str(file)
 
 
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneStack:
-    return OneStack(config, log)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FilesAndStacks:
+    return FilesAndStacks(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the end-to-end tests first: one process has them all, and they take longest.
+    """Put the end-to-end tests first: they take longest.
 
     The one that asks for anything at all comes last of them: what it makes, workers of the stack are busy with.
     """

@@ -34,6 +34,7 @@ from local.device import Habits, Hardware, SimulatedApns, SimulatedDevice
 from local.life import World
 from local.processes import Program
 from local.stack import Stack
+from tests.e2e.warm_command_line import WarmCommandLine
 from tests.event_schemas import assert_conforms
 
 
@@ -60,6 +61,7 @@ def world(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wo
             "webhook-listener", "local.webhook_listener", ["--hmac-key-file", key_file], directory=directory
         )
         programs.callback(listener.stop)
+        command_line = programs.enter_context(WarmCommandLine())
         yield World(
             admin_url=stack.admin_url,
             device_url=stack.device_url,
@@ -72,6 +74,7 @@ def world(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wo
             hmac_key=hmac_key,
             topic=f"com.apple.mgmt.External.{uuid.uuid4()}",
             directory=directory,
+            command_line=command_line.run,
         )
         _assert_that_deliveries_conform(listener.ready["control"])
 
@@ -95,7 +98,7 @@ def ready_for_enrollment(stack: Stack, world: World) -> None:
 
 @pytest.fixture(scope="session")
 def administrator(world: World) -> Iterator[Administrator]:
-    with Administrator(world.admin_url, world.keys) as administrator:
+    with Administrator(world.admin_url, world.keys, command_line=world.command_line) as administrator:
         yield administrator
 
 
