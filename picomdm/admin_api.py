@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from functools import cache
 from http import HTTPStatus
 from importlib.metadata import version
 from typing import Any, Final
@@ -150,10 +151,15 @@ class AdminAPI:
             self.clock_skew = None
 
 
-def trusted() -> ssl.SSLContext | bool:
+def trusted() -> ssl.SSLContext:
     """Return whom we trust: SSL_CERT_FILE, which httpx would not read for this machine, or the usual authorities."""
-    file = os.environ.get("SSL_CERT_FILE")
-    return ssl.create_default_context(cafile=file) if file else True
+    return _authorities(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
+
+
+@cache
+def _authorities(file: str | None, _directory: str | None) -> ssl.SSLContext:
+    # Once for all requests: to read them takes longer than most of these do.
+    return ssl.create_default_context(cafile=file) if file else httpx.create_ssl_context()
 
 
 def path_part(text: str) -> str:

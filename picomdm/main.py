@@ -229,8 +229,8 @@ def _name_arguments(command: Any) -> None:  # noqa: ANN401 - typer's click is pr
 
 
 @cache
-def read_commands() -> Any:  # noqa: ANN401 - typer's click is private
-    """Read all commands from their signatures, once: it takes longer than most of them do."""
+def _commands() -> Any:  # noqa: ANN401 - typer's click is private
+    # Reading all commands from their signatures takes longer than most of them do.
     command = typer.main.get_command(app)
     _name_arguments(command)
     return command
@@ -240,7 +240,7 @@ def run(arguments: Sequence[str]) -> int:
     """Run the command line and return its exit code."""
     operator = Operator()
     try:
-        read_commands().main(args=list(arguments), prog_name="picomdm", obj=operator)
+        _commands().main(args=list(arguments), prog_name="picomdm", obj=operator)
     except CommandLineError as error:
         operator.terminal.failure(error)
         return error.exit_code

@@ -4,18 +4,23 @@ Each command line has a process of its own: its environment, output and exit cod
 ``test_command_line.py`` starts the program itself.
 """
 
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Lock
 from typing import Self
 
-from picomdm.main import read_commands, run
+import httpx
+
+from picomdm.admin_api import trusted
+from picomdm.main import run
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -61,7 +66,9 @@ class WarmCommandLine:
 
 def main() -> None:
     """Fork for each line of the input, and print the exit code of each."""
-    read_commands()
+    # The first one imports what is imported when it is needed, as the first request does.
+    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()), httpx.Client(verify=trusted()):
+        run(["contexts", "use", ""])
     for line in sys.stdin:
         asked = json.loads(line)
         child = os.fork()
