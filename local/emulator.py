@@ -24,6 +24,8 @@ from urllib.request import ProxyHandler, build_opener
 import boto3
 from botocore.config import Config
 
+from local.processes import Keeper
+
 if TYPE_CHECKING:
     from mypy_boto3_apigatewayv2 import ApiGatewayV2Client
     from mypy_boto3_cloudformation import CloudFormationClient
@@ -67,7 +69,7 @@ class Emulator:
 
     def __init__(self, process: subprocess.Popen[bytes], *, port: int, directory: Path, temporary: Path) -> None:
         self._process = process
-        self._temporary = temporary
+        self._keeper = Keeper(process, remove=temporary if temporary.is_relative_to(_MEMORY) else None)
         self.port = port
         self.directory = directory
         self.url = f"http://127.0.0.1:{port}"
@@ -132,7 +134,7 @@ class Emulator:
                 start_new_session=True,
             )
         emulator = cls(process, port=port, directory=directory, temporary=temporary)
-        # Whatever ends us, short of a kill, leaves no emulator behind.
+        # Whatever ends us leaves no emulator behind; but for a kill we stop it ourselves, and wait for it.
         atexit.register(emulator.stop)
         try:
             emulator._wait_until_ready(log)
@@ -168,8 +170,7 @@ class Emulator:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
-        if self._temporary.is_relative_to(_MEMORY):
-            _remove([self._temporary])
+        self._keeper.dismiss()
 
     @property
     def environment(self) -> dict[str, str]:

@@ -12,10 +12,39 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 _STOP_SECONDS: Final = 10.0
+_KEEPER: Final = """
+    if ! read -r ended; then
+        kill -TERM "$0"
+        for tenth in $(seq 300); do kill -0 "$0" || break; sleep 0.1; done
+        kill -KILL -- "-$0"
+    fi
+    [ -z "$1" ] || rm -rf -- "$1"
+"""
 
 
 class ProgramError(Exception):
     """A program did not come up."""
+
+
+class Keeper:
+    """Ends a process, the leader of its group, when we end, however that is: killed, too, we leave nothing behind.
+
+    It is a shell that waits for our end at a pipe, and then removes the directory ``remove``.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes], *, remove: Path | None = None) -> None:
+        self._shell = subprocess.Popen(
+            ["/bin/sh", "-c", _KEEPER, str(process.pid), str(remove or "")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    def dismiss(self) -> None:
+        """Say that the process has ended, and wait until the directory is removed. Safe to repeat."""
+        if self._shell.returncode is None:
+            self._shell.communicate(b"ended\n")
 
 
 class Program:
@@ -25,6 +54,7 @@ class Program:
         self.name = name
         self.ready: Mapping[str, Any] = {}
         self._process = process
+        self._keeper = Keeper(process)
 
     @classmethod
     def start(
@@ -77,15 +107,15 @@ class Program:
 
     def stop(self) -> None:
         """Ask it to end, wait, and end it if it does not. Safe to repeat."""
-        if self._process.poll() is not None:
-            return
-        self._process.send_signal(signal.SIGTERM)
-        try:
-            self._process.wait(_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            # It was started as the leader of its group: the group has its process id, and nobody else's.
-            os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+            try:
+                self._process.wait(_STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                # It was started as the leader of its group: the group has its process id, and nobody else's.
+                os.killpg(self._process.pid, signal.SIGKILL)
+                self._process.wait()
+        self._keeper.dismiss()
 
 
 def note_children(path: Path) -> None:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -97,9 +98,30 @@ def test_what_a_killed_run_left_over_is_ended_and_nothing_else(tmp_path: Path) -
     assert not listener.is_running()
     assert other.is_running()
     assert not noted.exists()
+    listener.stop()
     other.stop()
     assert not other.is_running()
     end_left_over(noted)
+
+
+def test_a_program_ends_with_whoever_started_it_although_that_was_killed(tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    key.write_text("key")
+    begin = """
+import os, signal, sys
+from pathlib import Path
+from local.processes import Program
+key = Path(sys.argv[1])
+Program.start("listener", "local.webhook_listener", ["--hmac-key-file", key], directory=key.parent)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    killed = subprocess.run([sys.executable, "-c", begin, key], cwd=REPOSITORY, check=False)
+    assert killed.returncode == -signal.SIGKILL
+
+    deadline = time.monotonic() + 30
+    while programs_of(key) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert programs_of(key) == []
 
 
 def test_a_program_that_does_not_start_says_why(tmp_path: Path) -> None:
