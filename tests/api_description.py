@@ -40,7 +40,7 @@ class DescribedGateway(Gateway):
 @cache
 def description() -> dict[str, Any]:
     """Return the document."""
-    document: dict[str, Any] = yaml.safe_load(FILE.read_text())
+    document: dict[str, Any] = yaml.load(FILE.read_text(), yaml.CSafeLoader)
     return document
 
 

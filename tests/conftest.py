@@ -72,6 +72,29 @@ class FilesAndStacks(LoadScopeScheduling):  # type: ignore[misc]  # xdist ships 
         return STACK_OF.get(file.name, str(file)) if file.parent.name == END_TO_END.name else str(file)
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Give each RSA key several times: to make one takes longer than most tests do, and none needs so many.
+
+    It begins here because some are made when tests are collected, which every process does.
+    """
+    make = rsa.generate_private_key
+    made: dict[tuple[int, int], rsa.RSAPrivateKey] = {}
+    asked: Counter[int] = Counter()
+
+    def generate(public_exponent: int, key_size: int, backend: object = None) -> rsa.RSAPrivateKey:
+        asked[key_size] += 1
+        number = (key_size, asked[key_size] % RSA_KEYS)
+        if number not in made:
+            made[number] = make(public_exponent, key_size, backend)
+        return made[number]
+
+    # For who needs one that no other test has.
+    generate.anew = make  # type: ignore[attr-defined]
+    patch = pytest.MonkeyPatch()
+    patch.setattr(rsa, "generate_private_key", generate)
+    config.add_cleanup(patch.undo)
+
+
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FilesAndStacks:
     return FilesAndStacks(config, log)
 
@@ -99,27 +122,6 @@ def _one_loader_of_service_models() -> Iterator[None]:
     # Each botocore session reads the descriptions of its services anew, which takes longer than most tests do.
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(botocore.session, "create_loader", cache(botocore.loaders.create_loader))
-        yield
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _few_rsa_keys() -> Iterator[None]:
-    """Give each RSA key several times: to make one takes longer than most tests do, and none needs so many."""
-    make = rsa.generate_private_key
-    made: dict[tuple[int, int], rsa.RSAPrivateKey] = {}
-    asked: Counter[int] = Counter()
-
-    def generate(public_exponent: int, key_size: int, backend: object = None) -> rsa.RSAPrivateKey:
-        asked[key_size] += 1
-        number = (key_size, asked[key_size] % RSA_KEYS)
-        if number not in made:
-            made[number] = make(public_exponent, key_size, backend)
-        return made[number]
-
-    # For who needs one that no other test has.
-    generate.anew = make  # type: ignore[attr-defined]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rsa, "generate_private_key", generate)
         yield
 
 

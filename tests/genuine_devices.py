@@ -50,9 +50,11 @@ class Authority:
 
     @classmethod
     @cache
-    def named(cls, name: str, *, above: "Authority | None" = None, ca: bool = True) -> "Authority":
-        """Return the authority of this name: the same one in every test of a run."""
-        key = rsa_key(f"authority {name}")
+    def named(
+        cls, name: str, *, above: "Authority | None" = None, ca: bool = True, key: rsa.RSAPrivateKey | None = None
+    ) -> "Authority":
+        """Return the authority of this name: the same one in every test of a run. To make a key takes long."""
+        key = key or rsa_key(f"authority {name}")
         issuer, issuer_key = (above.certificate.subject, above.key) if above else (_name(name), key)
         certificate = (
             _builder(name, issuer)

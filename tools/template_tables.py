@@ -19,7 +19,7 @@ TEMPLATE: Final = REPOSITORY / "template.yaml"
 DOCUMENT: Final = REPOSITORY / "docs" / "deploying.md"
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(yaml.CSafeLoader):
     """Takes CloudFormation's tags (``!Ref``) for the plain values that they stand before."""
 
 

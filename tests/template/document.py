@@ -10,7 +10,7 @@ REPOSITORY: Final = Path(__file__).resolve().parent.parent.parent
 Resource = dict[str, Any]
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(yaml.CSafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002  # as it is called
         """Refuse a key that is written twice: PyYAML takes the last one, CloudFormation none."""
         keys = [key.value for key, _ in node.value]

@@ -63,7 +63,10 @@ KEY = ROOT.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         (ROOT.pem + LEAF.certificate.public_bytes(Encoding.PEM), "certificate_not_authority"),
         (ROOT.pem + NAMESAKE.pem, "chain_broken"),
         (ROOT.pem + b" " * MAX_BYTES, "bundle_too_large"),
-        (b"".join(Authority.named(f"CA {number}", above=ROOT).pem for number in range(17)), "bundle_too_large"),
+        (
+            b"".join(Authority.named(f"CA {number}", above=ROOT, key=ROOT.key).pem for number in range(17)),
+            "bundle_too_large",
+        ),
     ],
     ids=[
         "empty",
