@@ -56,7 +56,7 @@ QUEUES: Final = {
 }
 
 _WEBHOOK_RULE: Final = re.compile(r".*-webhook-([0-9a-z]+)")
-_WORKFLOW_RULE: Final = re.compile(r".*-workflow-(enrolled|report|not-sent)")
+_WORKFLOW_RULE: Final = re.compile(r".*-workflow-(enrolled|checkins|idle|report|not-sent)")
 
 
 def list_queues(context: typer.Context, *, _json: JSON = False) -> None:
@@ -272,13 +272,18 @@ def _as_target_message(message: dict[str, Any]) -> str | None:
 
 def _for_plans(rule: str, event: dict[str, Any]) -> str | None:
     """Return what one of the rules that move plans makes of an event."""
-    if "task" in event:
-        return json.dumps(event)
-    match event.get("detail"):
-        case {"event_id": event_id, "checkin_event": {"ids": {"id": id_}}} if rule == "enrolled":
-            return json.dumps({"task": "enrolled", "enrollment_id": id_, "event_id": event_id})
-        case {"acknowledge_event": {"command_uuid": uuid, "ids": {"id": id_}}} if rule == "report":
-            return json.dumps({"task": "result", "enrollment_id": id_, "command_uuid": uuid})
-        case {"command_event": {"command_uuid": uuid, "enrollment_ids": [id_, *_]}} if rule == "not-sent":
-            return json.dumps({"task": "result", "enrollment_id": id_, "command_uuid": uuid})
-    return None
+    message: dict[str, Any] | None = None
+    match rule, event.get("detail"):
+        case _ if "task" in event:
+            message = event
+        case "enrolled", {"event_id": event_id, "checkin_event": {"ids": {"id": id_}}}:
+            message = {"task": "enrolled", "enrollment_id": id_, "event_id": event_id}
+        case "checkins", {"topic": topic, "event_id": event_id, "checkin_event": {"ids": {"id": id_}}}:
+            message = {"task": "checkin", "topic": topic, "enrollment_id": id_, "event_id": event_id}
+        case "idle", {"event_id": event_id, "acknowledge_event": {"ids": {"id": id_}}}:
+            message = {"task": "idle", "enrollment_id": id_, "event_id": event_id}
+        case "report", {"acknowledge_event": {"command_uuid": uuid, "ids": {"id": id_}}}:
+            message = {"task": "result", "enrollment_id": id_, "command_uuid": uuid}
+        case "not-sent", {"command_event": {"command_uuid": uuid, "enrollment_ids": [id_, *_]}}:
+            message = {"task": "result", "enrollment_id": id_, "command_uuid": uuid}
+    return json.dumps(message) if message else None

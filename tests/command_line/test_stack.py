@@ -153,20 +153,26 @@ def test_events_that_did_not_reach_the_plans_reach_them_as_their_rules_say(
     connect = {"command_uuid": "plan.blueprints.1", "status": "Acknowledged", "ids": {"id": "MAC-1"}}
     checkin = {"token_update_tally": 1, "enrollment_type": "Device", "ids": {"id": "MAC-1"}}
     not_sent = {"command_uuid": "plan.lock.1", "enrollment_ids": ["MAC-1"]}
+    idle = {"status": "Idle", "enrollment_type": "Device", "ids": {"id": "MAC-1"}}
     details: dict[str, dict[str, Any]] = {
         "enrolled": {"topic": "mdm.TokenUpdate", "event_id": "e-1", "checkin_event": checkin},
+        "checkins": {"topic": "mdm.TokenUpdate", "event_id": "e-1", "checkin_event": checkin},
+        "idle": {"topic": "mdm.Connect", "event_id": "e-4", "acknowledge_event": idle},
         "report": {"topic": "mdm.Connect", "event_id": "e-2", "acknowledge_event": connect},
         "not-sent": {"topic": "mdm.CommandNotSent", "event_id": "e-3", "command_event": not_sent},
     }
-    for name, detail in details.items():
-        event = {"detail-type": detail["topic"], "source": "picomdm.mdm", "detail": detail}
-        rule = f"arn:aws:events:us-east-1:000000000000:rule/{stack}/{stack}-workflow-{name}"
-        _send(aws, stack, "TargetDeadLetterQueueUrl", json.dumps(event), RULE_ARN=rule)
+    expected = []
+    for rule in rules():
+        (name,) = [name for name in details if rule.name.endswith(f"-workflow-{name}")]
+        assert rule.matches(details[name])
+        expected.append(rule.message(details[name]))
+        event = {"detail-type": details[name]["topic"], "source": "picomdm.mdm", "detail": details[name]}
+        arn = f"arn:aws:events:us-east-1:000000000000:rule/{stack}/{stack}-workflow-{name}"
+        _send(aws, stack, "TargetDeadLetterQueueUrl", json.dumps(event), RULE_ARN=arn)
     said = picomdm("redrive", "targets", "--json")
 
-    assert (said.code, said.document) == (0, {"queue": "targets", "moved": 3, "dropped": 0, "left": 0})
-    expected = [rule.message(detail) for detail in details.values() for rule in rules() if rule.matches(detail)]
-    assert len(expected) == 3
+    moved = {"queue": "targets", "moved": len(details), "dropped": 0, "left": 0}
+    assert (said.code, said.document) == (0, moved)
     queued = _receive_all(aws, stack, "WorkflowQueueUrl")
     assert sorted(map(json.loads, queued), key=str) == sorted(map(json.loads, expected), key=str)
     assert _receive_all(aws, stack, "WebhookQueueUrl") == set()
