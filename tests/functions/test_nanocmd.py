@@ -187,4 +187,7 @@ def test_plans_begin_for_those_that_can(gateway: Gateway, works: Works, mac: Fle
         "unknown_enrollment",
     ]
     assert gateway.post("/v2/plans", {"kind": "nothing", "ids": ["D1"]}).document["code"] == "unknown_plan"
+    for kind in "profiles", "command_plan", "certificate_profile":
+        refused = gateway.post("/v2/plans", {"kind": kind, "ids": ["D1"]})
+        assert (refused.status, refused.document["code"]) == (400, "missing_field")
     assert gateway.post("/v2/plans", {"kind": "lock", "ids": []}).document["code"] == "no_targets"

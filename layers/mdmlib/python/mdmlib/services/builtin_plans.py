@@ -172,8 +172,16 @@ class BuiltinPlans:
                 checked[name] = [self._names.identifier(one) for one in _texts(checked[name], name)]
         if kind == PROFILES and not checked.get("install") and not checked.get("remove"):
             raise BadRequestError("Name profiles.", code="missing_field", field="options.install")
+        if kind == COMMAND_PLAN and not any(checked.values()):
+            raise BadRequestError(
+                "Say what is to be done: install, manifest_urls or device_configured.",
+                code="missing_field",
+                field="options.install",
+            )
         if kind == CERTIFICATE_PROFILE:
-            checked["profile"] = self._names.identifier(str(checked.get("profile") or ""))
+            if not checked.get("profile"):
+                raise BadRequestError("Name the profile.", code="missing_field", field="options.profile")
+            checked["profile"] = self._names.identifier(str(checked["profile"]))
             _check_replacements(checked.get("text_replacements") or {})
         for url in _texts(checked.get("manifest_urls", []), "manifest_urls"):
             if not url.startswith("https://"):
