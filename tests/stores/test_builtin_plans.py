@@ -442,7 +442,7 @@ def test_texts_of_a_profile_are_replaced_and_no_queue_tells_them(works: Works, m
         ("profiles", {"install": "x"}, "options.install"),
         ("profiles", {"install": ["nowhere"]}, "profile"),
         ("command_plan", {"manifest_urls": ["http://x"]}, "options.manifest_urls"),
-        ("certificate_profile", {}, "profile"),
+        ("certificate_profile", {}, "options.profile"),
     ],
 )
 def test_what_is_wrong_is_said_before_anything_begins(
