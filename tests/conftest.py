@@ -3,7 +3,7 @@
 ==================  ========  ============================================================================
 ``emulator``        session   emulated AWS (:class:`local.emulator.Emulator`), with clients: ``emulator.sqs`` …
 ``aws``             session   the same, and this process' environment leads every boto3 client to it
-``tables``          test      two fresh tables, the item classes of ``mdmlib.store.tables`` bound to them
+``tables``          test      two empty tables, the item classes of ``mdmlib.store.tables`` bound to them
 ``settings``        test      :class:`~mdmlib.settings.Settings` of a fresh bucket, bus, secret, queues and ``tables``
 ``environment``     test      the variables of ``settings`` set in this process; ``mdmlib.runtime`` starts anew
 ``proxy``           test      as ``environment``, and every AWS call of this process' runtime goes through this
@@ -163,8 +163,8 @@ def aws(emulator: Emulator) -> Iterator[Emulator]:
 
 
 @pytest.fixture
-def tables(aws: Emulator) -> Iterator[TableNames]:
-    yield deployment.create_tables(aws)
+def tables(_resources: deployment.Resources) -> Iterator[TableNames]:
+    yield _resources.tables()
     interruptions.forget()
 
 

@@ -60,6 +60,12 @@ def environment_of(settings: Settings) -> dict[str, str]:
     return {field.name.upper(): str(getattr(settings, field.name)) for field in fields(settings)}
 
 
+def bind_tables(emulator: Emulator, names: TableNames) -> None:
+    """Bind the item classes to tables that are there."""
+    # With a client that is there already: to make one takes longer than most tests do.
+    tables.bind(enrollment_table=names.enrollment, resource_table=names.resource, client=emulator.dynamodb)
+
+
 def create_tables(emulator: Emulator) -> TableNames:
     """Create both tables under new names, with the keys and indexes of their item classes, and bind these to them."""
     unique = uuid4().hex[:12]
@@ -72,7 +78,7 @@ def create_tables(emulator: Emulator) -> TableNames:
 
 
 class Resources:
-    """What a deployment has beside its tables. Tests have it in turn, but for what one of them has changed.
+    """What a deployment has. Tests have it in turn, but for what one of them has changed.
 
     To make all of it takes longer than most tests do.
     """
@@ -81,16 +87,29 @@ class Resources:
         self._emulator = emulator
         self._names: dict[str, str] = {}
         self._changed: set[str] = set()
+        self._tables: TableNames | None = None
 
     def note(self, service: str, operation: str, parameters: object) -> None:
         """Learn of a call that is about to be made: what it may change is nobody else's any more."""
+        if service == "dynamodb":
+            if not operation.startswith(("Get", "Query", "Scan", "BatchGet", "TransactGet", "List", "Describe")):
+                self._tables = None
+            return
         # Whoever listens to a bus has told so by a rule, and nothing receives what nobody sent.
-        if service == "dynamodb" or operation.startswith(("Get", "List", "Describe", "Receive", "PutEvents")):
+        if operation.startswith(("Get", "List", "Describe", "Receive", "PutEvents")):
             return
         said = str(parameters)
         if OBSERVER in said:
             return
         self._changed.update(kind for kind, name in self._names.items() if name in said)
+
+    def tables(self) -> TableNames:
+        """Return two empty tables, to which the item classes are bound."""
+        if self._tables is None:
+            self._tables = create_tables(self._emulator)
+        else:
+            bind_tables(self._emulator, self._tables)
+        return self._tables
 
     def settings(self, names: TableNames) -> Settings:
         """Return settings of resources that are as if they were new, and of these tables."""

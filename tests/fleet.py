@@ -83,7 +83,7 @@ class Bus:
         self._sqs = emulator.sqs
         if bus in self._queues:
             self._url = self._queues[bus]
-            self.take()
+            self._sqs.purge_queue(QueueUrl=self._url)
             return
         name = OBSERVER + bus
         self._url = self._queues[bus] = self._sqs.create_queue(QueueName=name)["QueueUrl"]
