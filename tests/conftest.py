@@ -105,6 +105,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     The one that asks for anything at all comes last of them: what it makes, workers of the stack are busy with.
     """
     items.sort(key=lambda item: (not item.path.is_relative_to(END_TO_END), item.path == ANYTHING_ASKED))
+    end_to_end = [item for item in items if item.path.parent == END_TO_END]
+    deploying = {item.path.name for item in end_to_end if "stack" in getattr(item, "fixturenames", ())}
+    if strangers := deploying - STACK_OF.keys():
+        raise pytest.UsageError(f"{', '.join(strangers)} would deploy a stack of their own: add them to STACKS.")
 
 
 @pytest.fixture(autouse=True)
