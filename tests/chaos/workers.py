@@ -199,7 +199,9 @@ class PlanOfDevice(_OfWorker):
         self.blueprint = f"chaos-{uuid.uuid4().hex[:8]}"
         self._administer("PUT", "/v1/profiles", {"profile": _profile(self.blueprint)})
         content = {"profiles": [self.blueprint], "commands": [{"request_type": "SecurityInfo"}]}
-        self._administer("PUT", f"/v2/blueprints/{self.blueprint}", content)
+        # Nobody else's business: neither of those who enroll meanwhile, nor of those who are there.
+        for_nobody = {"apply_on_enrollment": False, "apply_on_change": False}
+        self._administer("PUT", f"/v2/blueprints/{self.blueprint}", content | for_nobody)
 
     def ask(self) -> None:
         before = self._plan().get("run")
