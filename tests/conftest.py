@@ -48,6 +48,7 @@ from tests.deployment import Clock, TableNames
 UNIT = Path(__file__).parent / "unit"
 END_TO_END = Path(__file__).parent / "e2e"
 ANYTHING_ASKED = END_TO_END / "test_api_description.py"
+DEPLOYS_BY_ITSELF = END_TO_END / "test_run.py"
 STACKS = {
     "one stack": (
         *("test_api_description.py", "test_bad_input.py", "test_checkin.py", "test_command_line.py"),
@@ -102,9 +103,15 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FilesAndStac
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the end-to-end tests first: they take longest.
 
-    The one that asks for anything at all comes last of them: what it makes, workers of the stack are busy with.
+    The one that asks for anything at all comes last of them: what it makes, workers of the stack are busy with. The one
+    that deploys by itself has to wait: while both stacks are deployed, a third process finds work for the idle core.
     """
-    items.sort(key=lambda item: (not item.path.is_relative_to(END_TO_END), item.path == ANYTHING_ASKED))
+    items.sort(
+        key=lambda item: (
+            not item.path.is_relative_to(END_TO_END) or item.path == DEPLOYS_BY_ITSELF,
+            item.path == ANYTHING_ASKED,
+        )
+    )
     end_to_end = [item for item in items if item.path.parent == END_TO_END]
     deploying = {item.path.name for item in end_to_end if "stack" in getattr(item, "fixturenames", ())}
     if strangers := deploying - STACK_OF.keys():

@@ -23,7 +23,9 @@ BODIES = [
     *(b'{"udid":"\\ud800"}', b'{"a":' + b"9" * 5_000 + b"}", bytes(range(256)), '{"a":1}'.encode("utf-16")),
     *(b"<plist><dict/></plist>", b"bplist00", b"-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n"),
 ]
-PARAMETERS = ["", "-1", "101", "9" * 30, "\x00", "null", "x" * 2_000, "MQ==", "e3g=", "////"]
+PARAMETERS = ["", "-1", "\x00", "x" * 2_000]
+PAGES = [*PARAMETERS, "101", "9" * 30, "null", "MQ==", "e3g=", "////"]
+"""Of lists: how much of them, and from where."""
 VALUES: list[Any] = [None, True, -1, 1e300, 10**30, "", "\x00", "x" * 5_000, [], [None], [[]], {}, {"a": []}]
 
 
@@ -67,7 +69,7 @@ def test_no_parameter_is_too_strange(ask: Callable[..., Answer]) -> None:
     for method, path, operation in OPERATIONS:
         for parameter in operation["parameters"]:
             if parameter["in"] == "query":
-                for value in PARAMETERS:
+                for value in PAGES if parameter["name"] in {"limit", "cursor"} else PARAMETERS:
                     ask(method, named(path, "x"), **{parameter["name"]: value})
 
 

@@ -23,7 +23,7 @@ from mdmlib.store import tables
 from mdmlib.store.tables import CommandResult, EnrollmentItem
 from tests.fleet import Fleet, FleetDevice
 
-DAYS = int(os.environ.get("MODEL_DAYS", "10"))
+DAYS = int(os.environ.get("MODEL_DAYS", "7"))
 STEPS = 30
 CHANNELS = ("D0", "D0:U0", "D1")
 FINAL = ("Acknowledged", "Error", "CommandFormatError", "OfTomorrow")
