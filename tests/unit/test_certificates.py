@@ -189,6 +189,15 @@ def test_extensions_that_cannot_be_read_are_refused(ca: CaIdentity) -> None:
     assert refused.value.code == "csr_unusable"
 
 
+def test_a_subject_that_cannot_be_read_is_refused(ca: CaIdentity) -> None:
+    # A BIT STRING in place of the UTF8String.
+    broken = csr().public_bytes(Encoding.DER).replace(b"\x0c\x03mac", b"\x03\x03\x00ac")
+
+    with pytest.raises(BadRequestError) as refused:
+        issue(x509.load_der_x509_csr(broken), ca=ca, now=NOW, days=1)
+    assert refused.value.code == "csr_unusable"
+
+
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="OpenSSL is the other implementation")
 def test_openssl_verifies_the_chain_for_a_client_and_for_nothing_else(ca: CaIdentity, tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_bytes(ca.certificate.public_bytes(Encoding.PEM))

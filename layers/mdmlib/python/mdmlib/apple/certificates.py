@@ -137,7 +137,7 @@ def issue(
     try:
         public_key = csr.public_key()
         requested = csr.extensions
-        name = subject or _allowed_subject(csr.subject)
+        name = subject or _allowed_subject(csr)
         builder = (
             x509.CertificateBuilder()
             .subject_name(name)
@@ -180,7 +180,12 @@ def _acceptable(key: object) -> rsa.RSAPublicKey | ec.EllipticCurvePublicKey:
     raise BadRequestError("The key is weaker, or larger, than what is certified.", code="key_unsupported")
 
 
-def _allowed_subject(subject: x509.Name) -> x509.Name:
+def _allowed_subject(csr: x509.CertificateSigningRequest) -> x509.Name:
+    try:
+        subject = csr.subject
+    except TypeError as error:
+        # So cryptography says that there is a BIT STRING where a text belongs.
+        raise ValueError("The subject cannot be read.") from error
     allowed = [rdn for rdn in subject.rdns if all(attribute.oid in _SUBJECT_ATTRIBUTES for attribute in rdn)]
     if not allowed:
         # Some clients do not take a certificate without a name.

@@ -120,7 +120,7 @@ class OtaEnrollment:
         """Say whether the signer claims to be of a CA of ours; that it is so has still to be verified."""
         try:
             issuer = x509.load_der_x509_certificate(signed.signer.der).issuer
-        except (UnsupportedAlgorithm, x509.InvalidVersion, ValueError) as error:
+        except (UnsupportedAlgorithm, x509.InvalidVersion, TypeError, ValueError) as error:
             raise IdentityError("The certificate cannot be read.") from error
         return any(issuer == certificate.subject for certificate in self._authority.certificates())
 
