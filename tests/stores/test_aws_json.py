@@ -10,8 +10,10 @@ from botocore.exceptions import (
     ClientError,
     ConnectionClosedError,
     EndpointConnectionError,
+    HTTPClientError,
     ReadTimeoutError,
 )
+from urllib3 import HTTPResponse
 
 from local.aws_proxy import AwsProxy, CutAfter, CutBefore, Delay, Error
 from local.emulator import Emulator
@@ -181,6 +183,19 @@ def test_a_broken_answer_is_asked_for_again(environment: Settings, proxy: AwsPro
     client._pool.urlopen = broken_once
     client.put_item(TableName=environment.enrollment_table, Item=ITEM)
     assert len(answers) == 2
+
+
+def test_an_answer_that_is_none_of_awss_is_asked_for_again_and_then_given_up(environment: Settings) -> None:
+    client = _client(environment.device_url, sleep=lambda _: None)
+    answers = [b"<html>", b'{"TableNames": []', b"\xff", b'{"TableNames": []}']
+
+    def urlopen(*_: object, **__: object) -> Any:
+        return HTTPResponse(body=answers.pop(0), status=200)
+
+    client._pool.urlopen = urlopen
+    with pytest.raises(HTTPClientError, match="no JSON"):
+        client.list_tables()
+    assert client.list_tables() == {"TableNames": []}
 
 
 def test_xray_can_follow_a_request(environment: Settings) -> None:

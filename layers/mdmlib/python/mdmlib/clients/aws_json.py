@@ -165,12 +165,17 @@ class AwsJsonClient:
             raise _no_answer(error, self.meta.endpoint_url) from error
         data = response.data
         checksum = response.headers.get("x-amz-crc32")
-        if checksum is not None and int(checksum) != crc32(data):
-            raise ChecksumError(checksum_type="crc32", expected_checksum=checksum, actual_checksum=str(crc32(data)))
+        if checksum is not None and checksum != (found := str(crc32(data))):
+            raise ChecksumError(checksum_type="crc32", expected_checksum=checksum, actual_checksum=found)
         if response.status != 200:  # noqa: PLR2004 - OK
             raise _refusal(operation, response.status, response.headers, data)
         # Most answers have no bytes in them, and looking at each object for some takes longer than all else.
-        answer: dict[str, Any] = _DECODER_OF_BYTES.decode(data.decode()) if b'"B' in data else json.loads(data or b"{}")
+        decoder = _DECODER_OF_BYTES if b'"B' in data else _DECODER
+        try:
+            answer: dict[str, Any] = decoder.decode(data.decode() or "{}")
+        except ValueError as error:
+            # Of what stands between. It may have been done: whoever may ask again does.
+            raise HTTPClientError(error="The answer is no JSON.") from error
         return answer
 
 
@@ -313,4 +318,5 @@ def _with_bytes(value: dict[str, Any]) -> dict[str, Any]:
 
 
 _ENCODER: Final = json.JSONEncoder(separators=(",", ":"), default=_plain)
+_DECODER: Final = json.JSONDecoder()
 _DECODER_OF_BYTES: Final = json.JSONDecoder(object_hook=_with_bytes)
