@@ -170,11 +170,6 @@ class EnrollmentItem(Item):
 
     class Meta:
         table_name: ClassVar[str | None] = None  # bind() says
-        region: ClassVar[str | None] = None
-        host: ClassVar[str | None] = None
-        connect_timeout_seconds = 2
-        read_timeout_seconds = 5
-        max_retry_attempts = 3
 
     enrollment_id = UnicodeAttribute(hash_key=True)
     item = UnicodeAttribute(range_key=True)
@@ -193,11 +188,6 @@ class ResourceItem(Item):
 
     class Meta:
         table_name: ClassVar[str | None] = None  # bind() says
-        region: ClassVar[str | None] = None
-        host: ClassVar[str | None] = None
-        connect_timeout_seconds = 2
-        read_timeout_seconds = 5
-        max_retry_attempts = 3
 
     collection = UnicodeAttribute(hash_key=True)
     name = UnicodeAttribute(range_key=True)
@@ -205,26 +195,19 @@ class ResourceItem(Item):
     ttl = NumberAttribute(null=True)
 
 
-def bind(
-    *,
-    enrollment_table: str,
-    resource_table: str,
-    region: str | None = None,
-    host: str | None = None,
-    client: "DynamoDBClient | None" = None,
-) -> None:
+def bind(*, enrollment_table: str, resource_table: str, client: "DynamoDBClient") -> None:
     """Tell the item classes their tables. Called by :mod:`mdmlib.runtime` before the first use.
 
     ``client`` is used for both, instead of one that pynamodb would make for each.
     """
     for base, table in ((EnrollmentItem, enrollment_table), (ResourceItem, resource_table)):
         meta: Any = base.Meta
-        meta.table_name, meta.region, meta.host = table, region, host
+        meta.table_name = table
         # On the base class, so that its subclasses find this one: each would make a client of its own.
         base._connection = None  # noqa: SLF001 - a table's name may change between tests
         base._get_connection()  # noqa: SLF001
         connection: Any = base._get_connection().connection  # noqa: SLF001
-        connection._client = client or dynamodb_client()  # noqa: SLF001
+        connection._client = client  # noqa: SLF001
 
 
 def dynamodb_client() -> "DynamoDBClient":
