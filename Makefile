@@ -69,6 +69,7 @@ lint: setup ## Check style, types, import contracts, the layer's requirements an
 
 bench: setup ## Measure CPU time, wall time and AWS calls of each request, of a push, of a long list of Apple's, of a blueprint (docs/testing.md)
 	@$(BIN)/python -m bench.requests
+	@$(BIN)/python -m bench.aws_json
 	@$(BIN)/python -m bench.push
 	@$(BIN)/python -m bench.ade
 	@$(BIN)/python -m bench.blueprints
